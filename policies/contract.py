@@ -1,0 +1,307 @@
+"""All that a policy author must read: the words that policies and the proxy share.
+
+What lives here: Segments (request text), Channels and Gates (reply text), Refuse and Cut, the Policy base
+class with its phases; and, by import, the Exchange and the fault kinds of ``policies/exchange.py``. What must
+never live here: sockets, clocks, YAML, anything else of the project. Everyone may import it.
+
+Colour is contract: a sync phase cannot wait, an async one may. Returning means "go on"; a policy stops a
+request by raising :class:`Refuse` and a reply by raising :class:`Cut`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from policies.exchange import Attempt, Candidate, Exchange, Finding, Headers, Kind, Usage
+
+__all__ = [
+    "PHASES", "Attempt", "Candidate", "Channel", "ChannelKind", "Cut", "Edit", "Exchange", "Finding", "Gate", "Headers",
+    "Kind", "Policy", "PolicyOptions", "Refuse", "ReplyHead", "RequestBody", "Segment", "Trust", "Usage",
+    "copy_document",
+]  # fmt: skip
+
+Trust = Literal["system", "user", "assistant", "tool", "document"]
+
+
+class Refuse(Exception):
+    """Raised by a policy: this request gets an error and goes no further.
+
+    kind: the row of the fault table (status, type, code). message: public text, shown to the caller; it must
+    hold no matched text and no secret. param: the request field concerned, e.g. ``max_tokens``. code: the
+    ``error.code`` to show instead of the kind's own. retry_after: seconds. headers: added to the reply.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(kind.value)
+        self.kind = kind
+        self.message = message
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+        self.headers = tuple(headers)
+
+
+class Cut(Exception):
+    """Raised by a gate: the reply ends here, in the way its dialect ends a filtered reply.
+
+    reason: a rule's name. message: public text; like ``reason`` it holds no matched text. at: the offset
+    (characters since the gate's first push) up to which the text may still leave; None: what was decided before.
+    """
+
+    def __init__(self, reason: str, message: str | None = None, at: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.message = message
+        self.at = at
+
+
+class Segment:
+    """A piece of request or reply text. Assigning ``text`` writes it back into the document at once.
+
+    where: its address, e.g. ``messages[2].content[0].text``. role: the message's role as sent. trust: who
+    wrote it.
+    """
+
+    __slots__ = ("_text", "_write", "changed", "role", "trust", "where")
+
+    def __init__(self, where: str, text: str, write: Callable[[str], None], role: str = "user", trust: Trust = "user"):
+        self.where = where
+        self.role = role
+        self.trust: Trust = trust
+        self._text = text
+        self._write = write
+        self.changed = False
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    @text.setter
+    def text(self, value: str) -> None:
+        if value != self._text:
+            self._text = value
+            self.changed = True
+            self._write(value)
+
+
+class RequestBody:
+    """What ``inspect`` sees of a request: the decoded JSON document and its text.
+
+    doc: the document (dict, list, str, int, bool, None; numbers with a fraction are floats that keep their
+    text). Policies may change it in place; what they leave is what the backend gets. segments: its text, in
+    document order. opaque: places whose content no text policy can read (token ids, images, file ids), for
+    the honest report.
+    """
+
+    __slots__ = ("_find", "_segments", "doc", "opaque", "size")
+
+    def __init__(self, doc: Any, size: int, find: Callable[[Any], tuple[list[Segment], list[str]]]) -> None:
+        self.doc = doc
+        self.size = size  # bytes on the wire
+        self._find = find
+        self._segments: list[Segment] | None = None
+        self.opaque: list[str] = []
+
+    @property
+    def segments(self) -> list[Segment]:
+        if self._segments is None:
+            self._segments, self.opaque = self._find(self.doc)
+        return self._segments
+
+    @property
+    def read(self) -> bool:
+        """True when some policy has asked for the text."""
+        return self._segments is not None
+
+    def fork(self) -> RequestBody:
+        """A copy for shadow mode: document and text are its own, and reading it leaves ``read`` here
+        alone."""
+        return RequestBody(copy_document(self.doc), self.size, self._find)
+
+
+def copy_document(doc: Any) -> Any:
+    """A deep copy of the dicts and lists of a JSON document; strings, numbers and null are shared.
+
+    Without recursion: callers choose how deep their documents nest. What is none of these is a document inside
+    the document which a policy has changed, and which knows how to ``render`` itself; the copy has it rendered.
+    """
+    out: list[Any] = [doc]
+    todo: list[tuple[Any, Any]] = [(out, 0)]
+    while todo:
+        place, key = todo.pop()
+        value = place[key]
+        if isinstance(value, dict):
+            new: Any = dict(value)
+            keys: Iterable[Any] = new
+        elif isinstance(value, list):
+            new = list(value)
+            keys = range(len(new))
+        else:
+            if hasattr(value, "render"):
+                place[key] = copy.deepcopy(value).render()
+            continue
+        place[key] = new
+        todo += [(new, k) for k in keys if not isinstance(new[k], str | int | float | None)]
+    return out[0]
+
+
+class ReplyHead:
+    """Status and header fields of the reply before its first byte leaves; ``respond`` may change
+    ``headers``."""
+
+    __slots__ = ("headers", "status")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+
+
+ChannelKind = Literal["content", "reasoning", "refusal", "arguments"]
+
+_KINDS: dict[str, ChannelKind] = {
+    "reasoning": "reasoning", "reasoning_content": "reasoning", "reasoning_details": "reasoning",
+    "summary": "reasoning", "thinking": "reasoning", "refusal": "refusal", "arguments": "arguments",
+    "function_call": "arguments", "input": "arguments", "name": "arguments",
+}  # fmt: skip
+
+
+class Channel(NamedTuple):
+    """One line of reply text.
+
+    choice: index of the choice, output item or block. field: the wire's name of the text: content, reasoning,
+    reasoning_content, refusal, arguments, text, ... (docs/coverage.md has them all). tool: the tool call's or
+    content part's index within the choice, or -1.
+    """
+
+    choice: int
+    field: str
+    tool: int = -1
+
+    @property
+    def kind(self) -> ChannelKind:
+        """What the text is for, the same word over all endpoints; a field that nobody knows is content."""
+        return _KINDS.get(self.field, "content")
+
+
+class Edit(NamedTuple):
+    """Replace what was pushed from ``start`` to ``end`` (characters since the gate's first push) by
+    ``text``."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Gate:
+    """Decides, for one channel, how much of the text pushed so far may leave. Sync: it cannot wait.
+
+    ``reach`` is the declared upper bound (characters) of what it may hold back. ``edits`` collects
+    replacements in order, each ending at or before the returned offset; whoever drives the gate takes them
+    out. A whole reply is one push and one close, so a stream can never be judged by other rules than a
+    whole reply.
+    """
+
+    reach: int = 0
+
+    def __init__(self) -> None:
+        self.edits: list[Edit] = []
+
+    def push(self, text: str) -> int:
+        """Take the next text; return the offset (since the first push) up to which the text is decided.
+
+        Raises Cut when the reply must end here.
+        """
+        raise NotImplementedError
+
+    def close(self) -> int:
+        """The channel ends: decide the rest; return the length of all that was pushed. Raises Cut."""
+        raise NotImplementedError
+
+
+class PolicyOptions(BaseModel):
+    """Base of every policy's options: unknown keys are errors, values are not coerced from other types."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,  # an option may be a secret
+    )
+
+
+PHASES = ("admit", "inspect", "choose", "observe", "respond", "guard", "settle")
+
+
+class Policy:
+    """One file, one class. Override any of the phases; those left alone cost nothing.
+
+    USE: the name in policy.yaml. Options: a PolicyOptions subclass; validation, schema
+    and docs come from it.
+    EXAMPLE: a YAML snippet of options, tested. A policy keeps no state of a request in itself: what it must
+    remember goes to ``Exchange.notes[self.name]``.
+    """
+
+    USE: ClassVar[str] = ""
+    Options: ClassVar[type[PolicyOptions]] = PolicyOptions
+    EXAMPLE: ClassVar[str] = ""
+
+    def __init__(self, name: str, options: Any) -> None:
+        self.name = name
+        self.options = options
+
+    @property
+    def reads(self) -> frozenset[Literal["request", "reply"]]:
+        """Which text it enforces on: a route whose text headgate cannot read is refused when such a policy
+        applies to it, unless ``unscanned: allow`` is set."""
+        return frozenset()
+
+    def phases(self) -> frozenset[str]:
+        """The phases this instance takes part in; narrow it when options leave a phase nothing to do."""
+        return frozenset(p for p in PHASES if getattr(type(self), p) is not getattr(Policy, p))
+
+    def describe(self) -> str:
+        """One line for ``headgate explain``: what this instance does, from its options."""
+        return (type(self).__doc__ or "").strip().splitlines()[0] if type(self).__doc__ else ""
+
+    async def prepare(self) -> None:
+        """Open what needs opening; once, before the policy goes live. May raise: the old policies stay."""
+
+    async def close(self) -> None:
+        """Release what ``prepare`` opened; must survive a half-done prepare."""
+
+    async def admit(self, x: Exchange) -> None:
+        """Once, with the head alone: the body is unread."""
+
+    async def inspect(self, x: Exchange, body: RequestBody) -> None:
+        """Once, with the request's document and text."""
+
+    def choose(self, x: Exchange, candidates: list[Candidate]) -> None:
+        """Before each attempt: drop, reorder, set the model sent (in place)."""
+
+    def observe(self, x: Exchange, attempt: Attempt) -> None:
+        """After each attempt."""
+
+    def respond(self, x: Exchange, head: ReplyHead) -> None:
+        """Once, with the reply's head, before its first byte leaves."""
+
+    def guard(self, x: Exchange, channel: Channel) -> Gate | None:
+        """Once per reply channel: a gate, or None to leave the channel alone. May raise Cut."""
+        return None
+
+    async def settle(self, x: Exchange) -> None:
+        """Exactly once, at the very end, off the reply path; also when an earlier policy refused the request
+        and none of this one's other phases ran. What it raises reaches nobody but the metrics."""

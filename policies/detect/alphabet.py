@@ -1,0 +1,122 @@
+"""Characters sorted into classes that the automaton cannot tell apart.
+
+What lives here: classes, what is before and after a place, the readings of a class. What must never live here:
+positions, groups.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from policies.detect.nfa import Nfa
+from policies.detect.syntax import Zero
+from policies.detect.views import View, invisible, mark, readings
+
+__all__ = ["AT_BEGIN", "AT_END", "Alphabet", "CharClass", "holds"]
+
+# What a character is to its neighbours.
+_ASCII_WORD, _NEWLINE, _WORD, AT_BEGIN, AT_END = 1, 2, 4, 8, 16
+_MOST_CHARS = 20_000  # remembered; a text of all of Unicode must not fill the memory
+
+
+class CharClass:
+    """members: numbers of the sets that have it. kind: what it is to its neighbours. skip: views under which it is
+    nothing. readings: views under which it stands for other classes, in sequence."""
+
+    __slots__ = ("kind", "members", "readings", "skip")
+
+    def __init__(
+        self,
+        members: frozenset[int],
+        kind: int,
+        skip: int = 0,
+        readings: tuple[tuple[int, tuple[CharClass, ...]], ...] = (),
+    ) -> None:
+        self.members = members
+        self.kind = kind
+        self.skip = skip
+        self.readings = readings
+
+
+@cache
+def holds(before: int, after: int) -> int:
+    """The conditions that hold between two kinds."""
+    out = Zero(0)
+    if before & AT_BEGIN:
+        out |= Zero.BEGIN | Zero.LINE_BEGIN
+    if before & _NEWLINE:
+        out |= Zero.LINE_BEGIN
+    if after & AT_END:
+        out |= Zero.END | Zero.LINE_END
+    if after & _NEWLINE:
+        out |= Zero.LINE_END
+    out |= Zero.EDGE if (before ^ after) & _ASCII_WORD else Zero.NO_EDGE
+    if not before & _WORD:
+        out |= Zero.NO_WORD_BEFORE
+    if not after & _WORD:
+        out |= Zero.NO_WORD_AFTER
+    return int(out)
+
+
+class Alphabet:
+    """The classes of one automaton. views: all that any of its rules uses."""
+
+    def __init__(self, nfa: Nfa, views: int) -> None:
+        self._views = views
+        self._classes: dict[str, CharClass] = {}
+        self._known: dict[tuple[object, ...], CharClass] = {}
+        self._small: dict[int, list[int]] = {}
+        self._large: list[int] = []
+        self._sets = nfa.sets
+        for number, chars in enumerate(nfa.sets):
+            if chars.size > 16:
+                self._large.append(number)
+                continue
+            for low, high in chars:
+                for code in range(low, high + 1):
+                    self._small.setdefault(code, []).append(number)
+        asked = Zero(nfa.conditions)
+        self._kinds = (_ASCII_WORD if asked & (Zero.EDGE | Zero.NO_EDGE) else 0) | (
+            _NEWLINE if asked & (Zero.LINE_BEGIN | Zero.LINE_END) else 0
+        )
+        self._kinds |= _WORD if asked & (Zero.NO_WORD_BEFORE | Zero.NO_WORD_AFTER) else 0
+        # Of the character before, less counts: what only looks ahead makes no more states.
+        self.past = (_ASCII_WORD if asked & (Zero.EDGE | Zero.NO_EDGE) else 0) | (
+            _NEWLINE if asked & Zero.LINE_BEGIN else 0
+        )
+        self.past |= (_WORD if asked & Zero.NO_WORD_BEFORE else 0) | (
+            AT_BEGIN if asked & (Zero.BEGIN | Zero.LINE_BEGIN) else 0
+        )
+
+    def of(self, char: str) -> CharClass:
+        """The class of a character."""
+        found = self._classes.get(char)
+        if found is None:
+            if len(self._classes) >= _MOST_CHARS:
+                self._classes.clear()
+            found = self._classes[char] = self._make(char)
+        return found
+
+    def _make(self, char: str) -> CharClass:
+        code = ord(char)
+        members = frozenset([*self._small.get(code, ()), *(n for n in self._large if self._sets[n].has(code))])
+        kind = (_NEWLINE if char == "\n" else 0) | (_WORD if char.isalnum() or char == "_" else 0)
+        kind = (kind | (_ASCII_WORD if kind & _WORD and code < 128 else 0)) & self._kinds
+        skip, other = 0, []
+        if self._views:
+            skip = (View.INVISIBLE if invisible(char) else 0) | (View.MARKS if mark(char) else 0)
+            skip &= self._views
+            other = [(v, tuple(map(self.of, text))) for v, text in readings(char) if v & self._views]
+            other = [(v, classes) for v, classes in other if self._tells(classes)]
+        key = (members, kind, skip, *other)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MOST_CHARS:
+                self._known.clear()
+            found = self._known[key] = CharClass(members, kind, skip, tuple(other))
+        return found
+
+    @staticmethod
+    def _tells(classes: tuple[CharClass, ...]) -> bool:
+        """False for a reading that no rule could go along with."""
+        return all(c.members or c.skip or c.readings for c in classes)

@@ -1,0 +1,224 @@
+"""The Exchange, one record per request, and the small records it is made of.
+
+Pure data: no sockets, no clock, no text of prompts or replies. Imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """Every way an exchange can fail. ``proxy/faults.py`` has a row for each: side, status, public text."""
+
+    BAD_HTTP = "bad_http"
+    HEAD_TOO_LARGE = "head_too_large"
+    URI_TOO_LONG = "uri_too_long"
+    HEAD_TIMEOUT = "head_timeout"
+    BODY_TIMEOUT = "body_timeout"
+    TOO_LARGE = "request_too_large"
+    INVALID_JSON = "invalid_json"
+    INVALID_REQUEST = "invalid_request"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    CLIENT_GONE = "client_gone"
+    SLOW_READER = "slow_reader"
+    UNAUTHENTICATED = "invalid_api_key"
+    FORBIDDEN = "forbidden"
+    MODEL_NOT_FOUND = "model_not_found"
+    UNSCANNABLE = "unscannable"
+    BLOCKED = "content_filter"
+    RATE_LIMITED = "rate_limit_exceeded"
+    QUOTA = "insufficient_quota"
+    CUT = "cut"
+    BACKEND_CONNECT = "backend_connect"
+    BACKEND_RESET = "backend_reset"
+    BACKEND_PROTOCOL = "backend_protocol"
+    BACKEND_TIMEOUT = "backend_timeout"
+    BACKEND_CUT = "backend_cut"
+    BACKEND_IDLE = "backend_idle"
+    BACKEND_UNAVAILABLE = "backend_unavailable"
+    OVERLOADED = "overloaded"
+    DRAINING = "draining"
+    POLICY_ERROR = "policy_error"
+    INTERNAL = "internal"
+
+
+class Headers:
+    """Header fields in wire order: bytes in, same bytes out. Names compare without case (RFC 9110 5.1)."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: list[tuple[bytes, bytes]] | None = None) -> None:
+        self.fields: list[tuple[bytes, bytes]] = [] if fields is None else fields
+
+    def get(self, name: str) -> str | None:
+        """The first value of a field as latin-1 text, or None."""
+        key = name.lower().encode("latin-1")
+        for k, v in self.fields:
+            if k.lower() == key:
+                return v.decode("latin-1")
+        return None
+
+    def get_all(self, name: str) -> list[str]:
+        key = name.lower().encode("latin-1")
+        return [v.decode("latin-1") for k, v in self.fields if k.lower() == key]
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.fields)
+
+    def add(self, name: str, value: str) -> None:
+        self.fields.append((name.encode("latin-1"), value.encode("latin-1")))
+
+    def remove(self, name: str) -> bool:
+        """Drop every line of a field; True when there was one."""
+        key = name.lower().encode("latin-1")
+        kept = [f for f in self.fields if f[0].lower() != key]
+        found = len(kept) != len(self.fields)
+        self.fields = kept
+        return found
+
+    def set(self, name: str, value: str) -> None:
+        """Replace all lines of a field by one; it keeps the place of the first."""
+        key, line = name.lower().encode("latin-1"), (name.encode("latin-1"), value.encode("latin-1"))
+        out: list[tuple[bytes, bytes]] = []
+        placed = False
+        for f in self.fields:
+            if f[0].lower() != key:
+                out.append(f)
+            elif not placed:
+                out.append(line)
+                placed = True
+        if not placed:
+            out.append(line)
+        self.fields = out
+
+    def rename(self, old: str, new: str) -> None:
+        key, name = old.lower().encode("latin-1"), new.encode("latin-1")
+        self.fields = [(name, v) if k.lower() == key else (k, v) for k, v in self.fields]
+
+    def copy(self) -> Headers:
+        return Headers(list(self.fields))
+
+
+@dataclass(slots=True)
+class Finding:
+    """What a policy saw: never text. where: e.g. ``messages[2].content`` or ``choices[0].content``."""
+
+    policy: str
+    kind: str
+    count: int = 1
+    where: str = ""
+    action: str = ""
+    shadow: bool = False
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at a backend. Times are seconds: ``started`` on the monotonic clock, the others since it."""
+
+    backend: str
+    started: float
+    model: str | None = None
+    status: int | None = None
+    kind: Kind | None = None
+    head_after: float | None = None
+    first_byte_after: float | None = None
+    ended_after: float | None = None
+    reused: bool = False
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts as the backend reports them."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A backend that may serve this request; ``model`` is the name to send there (None: as asked)."""
+
+    backend: str
+    model: str | None = None
+
+
+class Exchange:
+    """One slotted record per request: all per-request state there is, but inside gates.
+
+    ``started`` is monotonic seconds. ``labels`` are written by policies and read by later policies and by
+    ``when:``. ``notes`` has one slot per policy instance (for instance a reservation to settle).
+    """
+
+    __slots__ = (
+        "attempts", "bytes_in", "bytes_out", "caller", "client", "committed", "dialect", "ended", "fault",
+        "findings", "first_byte", "headers", "id", "labels", "max_body", "method", "model_asked",
+        "model_sent", "notes", "path", "query", "route", "scanned_reply", "scanned_request", "started",
+        "status", "stream", "tenant", "tier", "upstream_wait", "usage", "wall",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: str,
+        method: str,
+        path: str,
+        query: str,
+        headers: Headers,
+        client: str,
+        started: float,
+        wall: float,
+    ) -> None:
+        self.id = id
+        self.method = method
+        self.path = path  # as received, never decoded
+        self.query = query
+        self.headers = headers  # as they will be sent on; ``admit`` may change them
+        self.client = client  # the peer's address
+        self.started = started
+        self.wall = wall  # unix seconds, for the log alone
+        self.route = ""
+        self.dialect = ""
+        self.caller: str | None = None
+        self.tenant: str | None = None
+        self.model_asked: str | None = None
+        self.model_sent: str | None = None
+        self.stream: bool | None = None
+        self.labels: dict[str, str] = {}
+        self.findings: list[Finding] = []
+        self.attempts: list[Attempt] = []
+        self.usage: Usage | None = None
+        self.notes: dict[str, Any] = {}
+        self.max_body: int | None = None  # bytes; the smallest that any policy asked for
+        self.tier = "opaque"
+        self.scanned_request = "no"  # yes | no | why not
+        self.scanned_reply = "no"
+        self.committed = False
+        self.status = 0
+        self.fault: Kind | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.first_byte: float | None = None  # monotonic, when the reply's first byte left
+        self.upstream_wait = 0.0  # seconds spent waiting for the backend, for the overhead figure
+        self.ended: float | None = None
+
+    def find(self, policy: str, kind: str, *, count: int = 1, where: str = "", action: str = "") -> None:
+        """Note a finding (never its text)."""
+        self.findings.append(Finding(policy, kind, count, where, action))
+
+    def fork(self) -> Exchange:
+        """A copy for shadow mode: what a policy changes on it stays on it. Attempts and usage are shared."""
+        twin = object.__new__(Exchange)
+        for slot in Exchange.__slots__:
+            if hasattr(self, slot):
+                setattr(twin, slot, getattr(self, slot))
+        twin.headers = self.headers.copy()
+        twin.labels = dict(self.labels)
+        twin.findings = []
+        return twin

@@ -1,0 +1,157 @@
+"""The ``guard`` phase wrapped: gates that enforce, and gates that only look (shadow mode).
+
+What lives here: error stance, timing, verdicts and shadow mode around a policy's gate. What must never live
+here: chaining gates, or applying edits; whoever drives the channel does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from policies.applied import Applied, as_cut
+from policies.contract import Channel, Cut, Exchange, Finding, Gate, Kind, Refuse
+
+__all__ = ["guarding", "place"]
+
+
+def place(channel: Channel) -> str:
+    """The address of a reply channel in findings, e.g. ``choices[0].content``."""
+    tool = f".tool_calls[{channel.tool}]" if channel.tool >= 0 else ""
+    return f"choices[{channel.choice}]{tool}.{channel.field}"
+
+
+def guarding(applied: Applied) -> Callable[[Exchange, Channel], Gate | None]:
+    """Wrap ``guard``: it may raise Cut; the gate it returns raises nothing but Cut."""
+    run, match, clock = applied.policy.guard, applied.matcher("guard"), applied.hooks.clock
+    wrap = _ShadowGate if applied.shadow else _EnforcingGate
+
+    def call(x: Exchange, channel: Channel) -> Gate | None:
+        if match is not None and not match(x):
+            return None
+        began, seen = clock(), x
+        try:
+            seen, _ = applied.fork(x, ())
+            gate = run(seen, channel)
+        except Exception as error:
+            if _stops(applied, x, seen, channel, error, clock() - began):
+                raise as_cut(error) from None
+            return None
+        if gate is None:
+            applied.passed(x, seen, "guard", clock() - began)
+            return None
+        applied.collect(x, seen)
+        return wrap(applied, x, seen, channel, gate, clock() - began)
+
+    return call
+
+
+def _stops(applied: Applied, x: Exchange, seen: Exchange, channel: Channel, error: Exception, seconds: float) -> bool:
+    """Report what a guard or its gate raised; True when the reply must end."""
+    applied.collect(x, seen)
+    if isinstance(error, Cut | Refuse):
+        applied.hooks.verdict(applied.name, "guard", "shadow_cut" if applied.shadow else "cut", seconds)
+        applied.note(x, as_cut(error).reason, place(channel), "cut")
+        return not applied.shadow
+    applied.broke("guard", error, seconds)
+    if not applied.closed:
+        return False
+    applied.note(x, Kind.POLICY_ERROR.value, place(channel), "cut")
+    return not applied.shadow
+
+
+class _WatchedGate(Gate):
+    """Drives a policy's gate, checks that its offsets make sense, and reports one verdict when it ends."""
+
+    def __init__(
+        self, applied: Applied, x: Exchange, seen: Exchange, channel: Channel, gate: Gate, spent: float
+    ) -> None:
+        super().__init__()
+        self._gate: Gate | None = gate  # None once it has failed, in a way that lets what follows pass
+        self._over: Cut | None = None
+        self._applied = applied
+        self._x = x
+        self._seen = seen
+        self._channel = channel
+        self._spent = spent
+        self._pushed = 0
+        self._clear = 0
+        self._changed = False
+        self._finding: Finding | None = None
+
+    def push(self, text: str) -> int:
+        self._pushed += len(text)
+        return self._step(text)
+
+    def close(self) -> int:
+        return self._step(None)
+
+    def _step(self, text: str | None) -> int:
+        gate, clock = self._gate, self._applied.hooks.clock
+        if self._over is not None:  # a driver that goes on after a cut gets nothing through
+            raise Cut(self._over.reason, self._over.message)
+        if gate is None:
+            return self._pushed
+        began = clock()
+        try:
+            clear = gate.close() if text is None else gate.push(text)
+            if not (self._clear if text is not None else self._pushed) <= clear <= self._pushed:
+                raise ValueError("a gate's offset went backwards, or past its end")
+        except Exception as error:
+            self._gate = None
+            seconds = self._spent + clock() - began
+            if _stops(self._applied, self._x, self._seen, self._channel, error, seconds):
+                self._over = as_cut(error).with_traceback(None)
+                raise Cut(self._over.reason, self._over.message) from None
+            return self._pushed
+        self._clear = clear
+        if gate.edits:
+            self._changed = True
+            self._edited(gate)
+        self._spent += clock() - began
+        if self._seen is not self._x:
+            self._applied.collect(self._x, self._seen)
+        if text is None:
+            change = "shadow_change" if self._applied.shadow else "change"
+            verdict = change if self._changed else "pass"
+            self._applied.hooks.verdict(self._applied.name, "guard", verdict, self._spent)
+        return clear
+
+    def _edited(self, gate: Gate) -> None:
+        """The gate has new edits."""
+        raise NotImplementedError
+
+
+class _EnforcingGate(_WatchedGate):
+    def __init__(
+        self, applied: Applied, x: Exchange, seen: Exchange, channel: Channel, gate: Gate, spent: float
+    ) -> None:
+        super().__init__(applied, x, seen, channel, gate, spent)
+        self.reach = gate.reach
+
+    def _edited(self, gate: Gate) -> None:
+        self.edits += gate.edits
+        gate.edits = []
+
+
+class _ShadowGate(_WatchedGate):
+    """Lets all text pass at once, unchanged. The edits that its gate would have made are counted in one
+    finding."""
+
+    reach = 0
+
+    def push(self, text: str) -> int:
+        super().push(text)
+        return self._pushed
+
+    def close(self) -> int:
+        super().close()
+        return self._pushed
+
+    def _edited(self, gate: Gate) -> None:
+        count = len(gate.edits)
+        gate.edits = []
+        if self._finding is None:
+            self._applied.note(self._x, "edit", place(self._channel), "change", count)
+            self._finding = self._x.findings[-1]
+        else:
+            self._finding.count += count

@@ -1,0 +1,92 @@
+"""The command line: ``headgate serve | check | explain | schema | docs | demo``. Parses, and calls one function."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from proxy import __version__
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; ``--help`` is printed from it."""
+    top = argparse.ArgumentParser(
+        prog="headgate", description="A sidecar reverse proxy for OpenAI-compatible traffic.",
+        epilog="Start with `headgate demo`, or `headgate serve --backend http://127.0.0.1:8000`.",
+    )  # fmt: skip
+    top.add_argument("--version", action="version", version=f"headgate {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="run the proxy", description="Run the proxy until SIGTERM.")
+    _policy_options(serve)
+    serve.add_argument("--workers", type=int, metavar="N", help="processes on the one port (default 1)")
+    serve.add_argument("--log", choices=("json", "text", "off"), help="form of the request log on standard output")
+    serve.add_argument("--drain-timeout", metavar="DURATION", help="time for running requests after SIGTERM")
+
+    check = commands.add_parser(
+        "check", help="validate a policy file", description="Exit code 0: valid; 1: not; 2: unreadable."
+    )
+    check.add_argument("file", nargs="?", default="policy.yaml", help="policy file (default policy.yaml)")
+    check.add_argument("--format", choices=("text", "json"), default="text", help="json: one document, for editors and CI")
+
+    explain = commands.add_parser("explain", help="what runs where, in which tier, and the worst hold")
+    explain.add_argument("file", nargs="?", default="policy.yaml", help="policy file (default policy.yaml)")
+
+    commands.add_parser("schema", help="print the JSON Schema of policy.yaml, for editors")
+
+    docs = commands.add_parser("docs", help="write the generated documents and the shipped schema")
+    docs.add_argument("--check", action="store_true", help="write nothing; exit code 1 when one is stale")
+
+    demo = commands.add_parser("demo", help="a demo backend, headgate in front of it, and a short tour")
+    demo.add_argument("--policy", metavar="FILE", help="policy file (default: policy.yaml here, else the shipped one)")
+    demo.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="default 127.0.0.1:8080")
+    demo.add_argument("--admin", default="127.0.0.1:9090", metavar="HOST:PORT|off", help="default 127.0.0.1:9090")
+    demo.add_argument("--once", action="store_true", help="leave after the tour instead of staying up")
+    return top
+
+
+def _policy_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--policy", metavar="FILE", help="policy file (default: ./policy.yaml, unless --backend is given)"
+    )
+    command.add_argument(
+        "--backend", metavar="URL", help="backend; without a policy file headgate is a plain relay to it"
+    )
+    command.add_argument("--listen", metavar="HOST:PORT", help="where clients connect (default 127.0.0.1:8080)")
+    command.add_argument("--admin", metavar="HOST:PORT|off", help="health, readiness, metrics (default 127.0.0.1:9090)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = parser().parse_args(argv)
+    match args.command:
+        case "serve":
+            from proxy.serve import serve
+
+            return serve(args, list(argv) if argv is not None else sys.argv[1:])
+        case "check":
+            from proxy.commands import check
+
+            return check(args.file, os.environ, sys.stdout, format=args.format)
+        case "explain":
+            from proxy.explain import run
+
+            return run(args.file, os.environ, sys.stdout)
+        case "schema":
+            from proxy.commands import schema
+
+            return schema(sys.stdout)
+        case "docs":
+            from proxy.commands import docs
+
+            return docs(os.getcwd(), check_only=args.check)
+        case _:
+            from proxy.demo.tour import demo
+
+            return demo(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""What single values cannot tell: settings that contradict each other, and settings that are allowed but doubtful.
+
+What lives here: the cross-checks, on valid settings, with the lines of the tree. Problems stop the load, warnings
+go to the log and to ``headgate check``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from proxy.config_node import Node
+from proxy.config_report import Path, Report
+from proxy.config_validate import IN_CLEAR, IN_CLEAR_HINT, PolicySpec
+from proxy.settings import Backend, Settings, split_address
+
+VLLM_KEEPALIVE = 5.0
+"""Seconds: uvicorn's default `timeout_keep_alive`, which vLLM's server keeps."""
+
+
+def cross_check(root: Node, settings: Settings | None, specs: Sequence[PolicySpec], report: Report) -> None:
+    """Report problems and warnings about a whole configuration. settings: None when they do not hold."""
+    _clear_secrets(root, report)
+    if settings is None:
+        return
+    check = _Check(root, report)
+    check.addresses(settings)
+    check.limits(settings)
+    for name, backend in settings.backends.items():
+        check.backend(("backends", name), backend)
+    if len(specs) == len(settings.policies):
+        check.bodies(settings, specs)
+    for i, entry in enumerate(settings.policies):
+        if entry.mode == "shadow":
+            message = f"'{entry.name or entry.use}' runs in shadow: it changes and refuses nothing"
+            check.warn(("policies", i, "mode"), message, "write mode: enforce when you trust it")
+
+
+class _Check:
+    def __init__(self, root: Node, report: Report) -> None:
+        self.root = root
+        self.report = report
+
+    def warn(self, path: Path, message: str, hint: str) -> None:
+        node = self.root.at(path)
+        if node is not None and node.origin:
+            self.report.warn((0, 0), (), message, hint, file=node.origin)
+        else:
+            self.report.warn(node.place if node is not None else (0, 0), path, message, hint)
+
+    def error(self, path: Path, message: str, hint: str) -> None:
+        node = self.root.at(path)
+        if node is not None and node.origin:
+            self.report.error((0, 0), (), message, hint, file=node.origin)
+        else:
+            self.report.error(node.place if node is not None else (0, 0), path, message, hint)
+
+    def addresses(self, settings: Settings) -> None:
+        if settings.admin == "off":
+            return
+        host, port = split_address(settings.admin)
+        listen_host, listen_port = split_address(settings.listen)
+        same_host = host == listen_host or "0.0.0.0" in (host, listen_host)  # noqa: S104
+        if port and port == listen_port and same_host:
+            self.error(("admin",), "the admin port is the traffic port", "give `admin` a port of its own")
+        if not _is_loopback(host):
+            self.warn(
+                ("admin",),
+                "the admin port is open beyond this machine: metrics and policies can be read without a key",
+                "write 127.0.0.1, or let a network policy guard it",
+            )
+
+    def limits(self, settings: Settings) -> None:
+        limits = settings.limits
+        if limits.body and limits.inspected_body > limits.body:
+            path = ("limits", "inspected_body")
+            if self.root.at(path) is None:
+                path = ("limits", "body")
+            self.warn(path, "`inspected_body` is above `body`: the smaller one holds", "lower `inspected_body`")
+        if limits.target > limits.head:
+            path = ("limits", "target") if self.root.at(("limits", "target")) else ("limits", "head")
+            self.warn(path, "`target` is above `head`, which contains it: `head` holds", "raise `head`")
+
+    def bodies(self, settings: Settings, specs: Sequence[PolicySpec]) -> None:
+        body = settings.limits.body
+        for i, spec in enumerate(specs):
+            wanted = getattr(spec.options, "max_body", None)
+            if body and isinstance(wanted, int) and wanted > body:
+                path = ("policies", i, "max_body")
+                self.warn(path, "is above `limits.body`: the smaller one holds", "raise `limits.body`, or lower it")
+
+    def backend(self, path: Path, backend: Backend) -> None:
+        url = urlsplit(backend.url)
+        if url.path.endswith("/v1"):
+            self.warn(
+                (*path, "url"),
+                "ends with /v1, and so do the paths of requests: the backend would be asked for /v1/v1/...",
+                "remove /v1",
+            )
+        if backend.keepalive >= VLLM_KEEPALIVE:
+            self.warn(
+                (*path, "keepalive"),
+                "idle connections are kept as long as vLLM keeps them (5 s) or longer: requests can meet a closing one",
+                "write 4s, or raise the backend's own keep-alive time above this",
+            )
+        if not backend.tls.verify:
+            self.warn(
+                (*path, "tls", "verify"),
+                "the backend's certificate is not checked: anyone on the way can read and change everything",
+                "write `ca` with the certificate to trust",
+            )
+        if url.scheme == "http" and self.root.at((*path, "tls")) is not None:
+            self.warn((*path, "tls"), "has no effect on an http:// url", "write https://, or remove it")
+
+
+def _clear_secrets(root: Node, report: Report) -> None:
+    """Keys that are written into the file itself."""
+    backends = root.child("backends")
+    if backends is None or not isinstance(backends.value, dict):
+        return
+    for name, backend in backends.value.items():
+        key = backend.child("key")
+        if key is not None and isinstance(key.value, str) and not key.secret:
+            path = ("backends", name, "key")
+            report.warn(key.place, path, IN_CLEAR, IN_CLEAR_HINT)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,483 @@
+"""One client connection: llhttp (through httptools) over what comes in, HTTP/1.1 framing of what goes out.
+
+What lives here: the limits on heads and framing, one request at a time, reply framing, lingering closes. What must
+never live here: policies, backends, what a reply means. aiohttp serves the admin side; why not this one is told in
+docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import httptools
+
+from policies.contract import Kind
+from proxy.faults import Fault, render
+from proxy.headers import BadHead, Fields, lines, scan
+from proxy.incoming import Incoming
+
+if TYPE_CHECKING:
+    from proxy.server import Server
+
+#: Requests a client may send ahead on one connection before its socket is left unread (they are served one by one).
+PIPELINE = 8
+#: One read from the socket may hold thousands of small ones; more than this are refused.
+MAX_AHEAD = 128
+MAX_TRAILERS = 64
+#: Framing bytes allowed beside a chunked body: per chunk, and in all; more is an attack by chunk extensions.
+CHUNK_OVERHEAD, FRAMING_SLACK = 64, 16_384
+#: After a reply to a request whose body is unread: keep reading and dropping for this many seconds, so that the
+#: client gets the reply and not a reset.
+LINGER = 2.0
+_BIG = 16_384
+_RST = struct.pack("ii", 1, 0)
+_OVERLOADED = Fault(Kind.OVERLOADED)
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client connection. httptools calls the ``on_`` methods; the relay calls the reply methods."""
+
+    __slots__ = (
+        "_chunks", "_continued", "_deaf", "_early", "_fields", "_incoming", "_parser", "_parsing", "_queue", "_raw", "_read_paused",
+        "_reply_close", "_reply_framing", "_reply_left", "busy_since", "client", "closed", "current",
+        "head_since", "head_sent", "linger_until", "on_flow", "received", "server", "streaming", "transport",
+        "tunnel",        "write_paused",
+    )  # fmt: skip
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.client = ""
+        self.closed = False
+        self.current: Incoming | None = None
+        self.head_since = 0.0  # monotonic: since when we wait for (the rest of) a head
+        self.busy_since = 0.0
+        self.received = 0  # body bytes since the last sweep
+        self.linger_until = 0.0
+        self.write_paused = 0.0
+        self.on_flow: Callable[[bool], None] | None = None
+        self.tunnel: Callable[[bytes], None] | None = None
+        self.head_sent = False
+        self.streaming = False  # the reply under way is an event stream
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._queue: deque[Incoming | Fault] = deque()
+        self._incoming: Incoming | None = None  # the message being parsed
+        self._parsing = False  # inside a head
+        self._fields: Fields = []
+        self._raw = 0
+        self._chunks = 0
+        self._deaf = False  # what else comes is dropped
+        self._continued = False  # "100 Continue" has been said
+        self._early: list[bytes] = []
+        self._read_paused = False
+        self._reply_framing = ""
+        self._reply_left = 0
+        self._reply_close = False
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.client = str(peer[0]) if isinstance(peer, tuple) else "unix"
+        server = self.server
+        self.head_since = server.clock()
+        server.connections.add(self)
+        if len(server.connections) > server.limits.connections:
+            self.refuse(_OVERLOADED)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.server.connections.discard(self)
+        self.server.unread.discard(self)
+        current, self.current = self.current, None
+        self._queue.clear()
+        if self.tunnel is not None:
+            self.tunnel(b"")
+            return
+        if current is not None:
+            current.gone = True
+            if current.task is not None:
+                current.task.cancel()
+
+    def eof_received(self) -> bool:
+        # A client that closes and one that only shuts down its sending side look the same from here. As nginx does,
+        # take both for gone: generation must stop when nobody listens.
+        return False
+
+    def pause_writing(self) -> None:
+        self.write_paused = self.server.clock()
+        if self.on_flow is not None:
+            self.on_flow(True)
+
+    def resume_writing(self) -> None:
+        self.write_paused = 0.0
+        if self.on_flow is not None:
+            self.on_flow(False)
+        if self.current is None and self._queue and not self.linger_until:
+            self._advance()
+
+    def data_received(self, data: bytes) -> None:
+        if self.tunnel is not None:
+            self.tunnel(data)
+            return
+        if self._deaf or self.linger_until or self.closed:
+            return
+        if self._parser is None:  # an upgrade is being asked for
+            self._early.append(data)
+            if len(self._early) > PIPELINE:
+                self.pause_reading(True)
+            return
+        self.received += len(data)
+        self._raw += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as e:
+            self._upgrade(data[e.args[0] :])
+            return
+        except httptools.HttpParserError as e:
+            cause = e.__context__
+            if isinstance(cause, Fault):
+                self._broken(cause)
+            else:
+                self._broken(Fault(Kind.BAD_HTTP, str(cause if isinstance(cause, BadHead) else e)[:120]))
+            return
+        if self._parsing and self._raw > self.server.limits.head:
+            self._broken(Fault(Kind.HEAD_TOO_LARGE))
+        elif self._chunks and self._incoming is not None:
+            surplus = self._raw - self._incoming.size - self._incoming.head.size
+            if surplus > FRAMING_SLACK + CHUNK_OVERHEAD * self._chunks:
+                self._broken(Fault(Kind.BAD_HTTP, "too many framing bytes in a chunked body"))
+        if len(self._queue) >= PIPELINE:
+            self.pause_reading(True)
+
+    # -- httptools callbacks -----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if len(self._queue) >= MAX_AHEAD:
+            raise Fault(Kind.BAD_HTTP, "too many requests sent ahead")
+        self._incoming = Incoming(self._body_flow, self.server.limits.body)
+        self._fields = []
+        self._parsing = True
+        self._raw = 0
+        self._chunks = 0
+        self.head_since = self.server.clock()
+
+    def on_url(self, url: bytes) -> None:
+        incoming = cast(Incoming, self._incoming)
+        incoming.target = incoming.target + url if incoming.target else url
+        if len(incoming.target) > self.server.limits.target:
+            raise Fault(Kind.URI_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._parsing:
+            self._fields.append((name, value))
+            if len(self._fields) > self.server.limits.fields:
+                raise Fault(Kind.HEAD_TOO_LARGE)
+        else:
+            trailers = cast(Incoming, self._incoming).trailers
+            trailers.append((name, value))
+            if len(trailers) > MAX_TRAILERS:
+                raise Fault(Kind.HEAD_TOO_LARGE, "trailers")
+
+    def on_headers_complete(self) -> None:
+        incoming = cast(Incoming, self._incoming)
+        parser = self._parser
+        incoming.method = parser.get_method().decode("ascii")
+        incoming.version = version = parser.get_http_version()
+        incoming.head = head = scan(self._fields)
+        target = incoming.target
+        if version != "1.1" and version != "1.0":
+            raise BadHead("only HTTP/1.1 and HTTP/1.0 are spoken here")
+        if head.host is None and version == "1.1":
+            raise BadHead("no Host field")
+        if head.chunked and version == "1.0":
+            raise BadHead("Transfer-Encoding in HTTP/1.0")
+        if target[:1] != b"/" and not (target == b"*" and incoming.method == "OPTIONS"):
+            raise BadHead("the request target must begin with a slash")
+        if head.size > self.server.limits.head:
+            raise Fault(Kind.HEAD_TOO_LARGE)
+        self._parsing = False
+        self._raw = 0
+        self.received = 0
+        if self.current is None and not self._queue and not self.write_paused:
+            self._start(incoming)
+        else:
+            self._queue.append(incoming)
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+
+    def on_body(self, body: bytes) -> None:
+        cast(Incoming, self._incoming).on_body(body)
+
+    def on_message_complete(self) -> None:
+        incoming, self._incoming = cast(Incoming, self._incoming), None
+        self._chunks = 0
+        incoming.on_complete()
+
+    # -- between parser and relay ------------------------------------------------------------------------------
+
+    def _start(self, incoming: Incoming) -> None:
+        self.current = incoming
+        self.head_sent = self._continued = False
+        self.busy_since = incoming.started = self.server.clock()
+        incoming.task = self.server.spawn(self.server.handler(self, incoming))
+
+    def _broken(self, fault: Fault) -> None:
+        """What the client sends cannot be read on: the request in work hears of it, or it is answered in its turn."""
+        self._parser = None
+        self._deaf = True
+        broken, self._incoming = self._incoming, None
+        if broken is None and self._last_word():
+            return
+        if broken is not None and not self._parsing:
+            broken.lost(fault)  # its head was fine: whoever handles it, now or in its turn, answers
+            return
+        self._parsing = False
+        if self.current is None and not self._queue:
+            self.refuse(fault)
+        else:
+            self._queue.append(fault)
+
+    def _last_word(self) -> bool:
+        """The request before said that it is the last: what follows it is nobody's request (RFC 9112 9.6)."""
+        last = self._queue[-1] if self._queue else self.current
+        if not isinstance(last, Incoming):
+            return last is None and self._reply_close
+        return last.head.close or (last.version == "1.0" and not last.head.keep_alive)
+
+    def _upgrade(self, rest: bytes) -> None:
+        last = self._queue[-1] if self._queue else self.current
+        if isinstance(last, Incoming) and last.head.upgrade == b"websocket":
+            self._parser = None
+            if rest:
+                self._early.append(rest)
+            return
+        # any other upgrade (h2c and the like) is not taken up: the request is served as it is (RFC 9110 7.8)
+        self._parser = httptools.HttpRequestParser(self)
+        if rest:
+            self.data_received(rest)
+
+    def _body_flow(self, stop: bool) -> None:
+        self.pause_reading(stop)
+
+    def pause_reading(self, stop: bool) -> None:
+        """Leave the client's socket unread, or read on."""
+        if stop != self._read_paused and not self.closed:
+            self._read_paused = stop
+            if stop:
+                self.transport.pause_reading()
+                self.server.unread.add(self)
+            else:
+                self.transport.resume_reading()
+                self.server.unread.discard(self)
+
+    def open_tunnel(self, receive: Callable[[bytes], None]) -> None:
+        """After a 101: every byte from now on goes to ``receive``; an empty piece means the client is gone."""
+        self.tunnel = receive
+        early, self._early = self._early, []
+        for piece in early:
+            receive(piece)
+        self.pause_reading(False)
+
+    # -- replies, called by the relay --------------------------------------------------------------------------
+
+    def interim(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Send a 1xx reply; HTTP/1.0 clients do not know them (RFC 9110 15.2)."""
+        current = self.current
+        if current is not None and current.version == "1.1" and not self.head_sent and not self.closed:
+            if status == 100:
+                if self._continued:  # by the backend and by ourselves: once is enough
+                    return
+                self._continued = True
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines(fields)))
+
+    def begin(self, status: int, reason: bytes, fields: Fields, length: int | None) -> None:
+        """Send the reply's head. length: bytes of the body; None: unknown, so chunked, or closed at its end for 1.0.
+        A request whose body is not here whole is the connection's last."""
+        incoming = cast(Incoming, self.current)
+        head = incoming.head
+        close = head.close or self.server.draining or not incoming.complete
+        if self._parser is None and not self._queue:  # nothing more can be read; what waits in its turn is answered
+            close = True
+        if incoming.version == "1.0" and not head.keep_alive:
+            close = True
+        framing = b""
+        if status == 101:
+            self._reply_framing, close = "none", False
+            framing = b"Connection: Upgrade\r\n"
+        elif incoming.method == "HEAD" or status in (204, 304):
+            self._reply_framing = "none"
+            if length is not None and status != 204:
+                framing = b"Content-Length: %d\r\n" % length
+        elif length is not None:
+            self._reply_framing, self._reply_left = "length", length
+            framing = b"Content-Length: %d\r\n" % length
+        elif incoming.version == "1.1":
+            self._reply_framing = "chunked"
+            framing = b"Transfer-Encoding: chunked\r\n"
+        else:
+            self._reply_framing, close = "close", True
+        if close:
+            framing += b"Connection: close\r\n"
+        elif incoming.version == "1.0":
+            framing += b"Connection: keep-alive\r\n"
+        self._reply_close = close
+        self.head_sent = True
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, b"".join([b"%b: %b\r\n" % f for f in fields]), framing)
+        )
+
+    def write(self, data: bytes) -> None:
+        """A piece of the reply's body, sent at once."""
+        if self.closed or not data:
+            return
+        framing = self._reply_framing
+        if framing == "chunked":
+            if len(data) < _BIG:
+                self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
+                self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        elif framing == "length":
+            self._reply_left -= len(data)
+            self.transport.write(data)
+        elif framing == "close":
+            self.transport.write(data)
+
+    def end(self, trailers: Fields | None = None) -> None:
+        """The reply is complete; the connection goes on to the next request, or closes."""
+        if self.closed:
+            return
+        if self._reply_framing == "chunked":
+            self.transport.write(b"0\r\n%b\r\n" % lines(trailers) if trailers else b"0\r\n\r\n")
+        elif self._reply_framing == "length" and self._reply_left > 0:
+            self.abort()  # shorter than announced: never a clean end
+            return
+        self._next()
+
+    def respond(self, status: int, reason: bytes, fields: Fields, body: bytes) -> None:
+        """A whole small reply of our own."""
+        self.begin(status, reason, fields, len(body))
+        self.write(body)
+        self._reply_left = 0
+        self.end()
+
+    def send_raw(self, data: bytes) -> None:
+        """Bytes of a tunnel."""
+        if not self.closed:
+            self.transport.write(data)
+
+    def close_when_sent(self) -> None:
+        """Close once all that was written has left."""
+        self._detach()
+        if not self.closed:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Break the reply: what is written leaves, then the connection closes without a proper end of the body."""
+        if self.closed:
+            return
+        if self._reply_framing == "close":  # there a plain close would look like an end
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+        self._detach()
+        self.transport.close()
+
+    def refuse(self, fault: Fault, request_id: str = "") -> None:
+        """Answer outside of any request (broken head, overload), then close."""
+        rid = request_id or self.server.new_id()
+        status, reason, fields, body = render(fault, "openai", rid)
+        self.server.on_refused(fault, rid, self.client)
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+            % (status, reason, lines(fields), len(body), body)
+        )
+        self._linger()
+
+    def _next(self) -> None:
+        """The reply has been written whole."""
+        incoming = self._detach()
+        if incoming is not None and not incoming.complete:
+            self._linger()
+        elif self._reply_close or self.server.draining:
+            if self._queue or self._deaf:  # bytes may be left unread
+                self._linger()
+            else:
+                self.transport.close()
+        elif self._queue:
+            if not self.write_paused:  # a client that does not read its replies gets no more of them made
+                self._advance()
+        elif self._parser is None:
+            self.transport.close()
+        else:
+            self.head_since = self.server.clock()
+            if self._read_paused:
+                self.pause_reading(False)
+
+    def _advance(self) -> None:
+        """The next one of those that were sent ahead."""
+        following = self._queue.popleft()
+        if isinstance(following, Fault):
+            self.refuse(following)
+            return
+        self._start(following)
+        if len(self._queue) < PIPELINE:
+            self.pause_reading(False)
+
+    def _detach(self) -> Incoming | None:
+        incoming, self.current = self.current, None
+        self.on_flow = None
+        self.streaming = False
+        if incoming is not None:
+            incoming.sink = None
+            incoming.chunks.clear()
+        return incoming
+
+    def _linger(self) -> None:
+        """Close our side and drop what still comes, for a moment: closing with bytes unread would reset the reply away."""
+        self._parser = None
+        self.linger_until = self.server.clock() + LINGER
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            if self._read_paused:
+                self.pause_reading(False)
+        else:
+            self.transport.close()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way: no request, no part of a head, no last words."""
+        return self.current is None and not self._parsing and not self._queue and not self.linger_until
+
+    # -- time --------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float) -> None:
+        """Apply the time limits; called once a second."""
+        limits = self.server.limits
+        if self.linger_until:
+            if now > self.linger_until:
+                self.transport.abort()
+        elif self.write_paused and limits.write_timeout and now - self.write_paused > limits.write_timeout:
+            self.transport.abort()
+        elif self._queue:
+            pass  # what is asked for waits for its turn
+        elif self.current is None:
+            if self._parsing or not self.busy_since:
+                if now - self.head_since > limits.head_timeout:
+                    if self._parsing:
+                        self.refuse(Fault(Kind.HEAD_TIMEOUT))
+                    else:
+                        self.transport.close()
+            elif now - self.head_since > limits.keepalive:
+                self.transport.close()
+        elif not self.current.complete and not self._read_paused and self.tunnel is None:
+            age = now - self.current.started
+            if age > limits.body_grace and self.current.size < limits.body_rate * age:
+                self.current.lost(Fault(Kind.BODY_TIMEOUT))

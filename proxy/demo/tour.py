@@ -1,0 +1,164 @@
+"""``headgate demo``: the demo backend, headgate in front of it, and a short tour that a newcomer can watch.
+
+What lives here: what is shown. Everything shown really happens: each step is a request over a socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from importlib import resources
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from proxy import __version__
+from proxy.app import App
+from proxy.config import Config, ConfigError, Overrides, load
+from proxy.demo.backend import start
+from proxy.serve import process, run
+from proxy.supervisor import EX_CONFIG, EX_UNAVAILABLE
+from proxy.worker import bind
+
+#: What the demo backend is asked to say in the step where a policy acts on a stream.
+SPOKEN = "Our next release is called project nightjar, and project nightjar ships in May."
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Run the demo until Ctrl-C, or, with ``--once``, until the tour is over. Returns the exit code."""
+    return run(_demo(args))
+
+
+async def _demo(args: argparse.Namespace) -> int:
+    backend = await start(rate=25.0)
+    overrides = Overrides(backend=backend.url, listen=args.listen, admin=args.admin, log="text")
+    path, text = _policy(args.policy)
+
+    def read() -> Config:
+        return load(path, text=text, env=os.environ, overrides=overrides)
+
+    try:
+        config = read()
+        listen = bind(config.settings.listen)
+        admin = [] if config.settings.admin == "off" else bind(config.settings.admin)
+    except ConfigError as e:
+        print(e, file=sys.stderr)
+        return EX_CONFIG
+    except OSError as e:
+        print(
+            f"headgate: cannot listen: {e.strerror or e}; try other ports: --listen 127.0.0.1:0 --admin 127.0.0.1:0",
+            file=sys.stderr,
+        )
+        return EX_UNAVAILABLE
+    url = "http://{}:{}".format(*listen[0].getsockname()[:2])
+    admin_url = "http://{}:{}".format(*admin[0].getsockname()[:2]) if admin else "off"
+
+    async def tour(app: App) -> bool:
+        say(f"headgate {__version__}: a short tour\n")
+        names = ", ".join(spec.entry.name for spec in config.policies)
+        say(f"  headgate      {url}/v1   ({path or 'the shipped policy'}: {names})")
+        say(f"  demo backend  {backend.url}   (speaks the OpenAI API, needs no model)")
+        say(f"  admin         {admin_url}")
+        async with aiohttp.ClientSession(base_url=url) as session:
+            for i, step in enumerate((plain, streamed, refused, moderated), 1):
+                await step(i, session)
+        say(NEXT.format(url=url, admin=admin_url))
+        return bool(args.once)
+
+    try:
+        return await process(config, read, listen, admin, meanwhile=tour)
+    finally:
+        await backend.close()
+
+
+def _policy(asked: str | None) -> tuple[str | None, bytes | None]:
+    """The policy file: the one asked for, the one here, or the shipped one."""
+    if asked is not None:
+        return asked, None
+    if os.path.exists("policy.yaml"):
+        return "policy.yaml", None
+    return None, resources.files("proxy.demo").joinpath("policy.yaml").read_bytes()
+
+
+NEXT = """
+Try next, in another terminal:
+
+  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\
+       -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}'
+
+  export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none     # any OpenAI client, unchanged
+  curl {admin}/policies                                   # what is in force
+  headgate explain                                        # what runs where
+
+Edit policy.yaml and save it: the new policy is live within a second. Ctrl-C ends the demo.
+"""
+
+
+def say(text: str) -> None:
+    """A line for the person who watches."""
+    print(text, flush=True)
+
+
+def question(text: str, **more: Any) -> dict[str, Any]:
+    return {"model": "demo", "messages": [{"role": "user", "content": text}], **more}
+
+
+async def plain(number: int, session: aiohttp.ClientSession) -> None:
+    """One call, one answer."""
+    say(f"\n{number}. A plain call")
+    started = time.perf_counter()
+    async with session.post("/v1/chat/completions", json=question("Say hello.", max_tokens=24)) as reply:
+        answer = await reply.json()
+        took = (time.perf_counter() - started) * 1000
+        scanned = reply.headers.get("X-Headgate-Scanned", "-")
+        say(f"   <- {reply.status} in {took:.0f} ms   x-headgate-scanned: {scanned}")
+        say(f"   {answer['choices'][0]['message']['content']}")
+
+
+async def streamed(number: int, session: aiohttp.ClientSession) -> None:
+    """A stream, shown as it comes."""
+    say(f"\n{number}. A stream: each piece leaves as it comes")
+    started, first, pieces = time.perf_counter(), 0.0, 0
+    print("   ", end="")
+    async for text in deltas(session, question("Tell me about rivers.", stream=True, max_tokens=40)):
+        first = first or time.perf_counter() - started
+        pieces += 1
+        print(text, end="", flush=True)
+    say(f"\n   first piece after {first * 1000:.0f} ms, {pieces} pieces")
+
+
+async def refused(number: int, session: aiohttp.ClientSession) -> None:
+    """A request that the shipped policy does not allow."""
+    say(f"\n{number}. A policy refuses: request_guard, for max_tokens: 10000000")
+    async with session.post("/v1/chat/completions", json=question("Go on for ever.", max_tokens=10_000_000)) as reply:
+        say(f"   <- {reply.status} {await reply.text()}")
+
+
+async def moderated(number: int, session: aiohttp.ClientSession) -> None:
+    """A stream in which a policy replaces a phrase, however the pieces are cut."""
+    say(f"\n{number}. A policy acts on a stream: output_moderation hides a phrase")
+    say(f"   the backend says  {SPOKEN}")
+    print("   the client reads  ", end="")
+    body = question("What is next?", stream=True)
+    async for text in deltas(
+        session, body, {"x-demo": f"say={SPOKEN.replace(' ', '%20').replace(',', '%2C')}; rate=12"}
+    ):
+        print(text, end="", flush=True)
+    say("")
+
+
+async def deltas(
+    session: aiohttp.ClientSession, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> AsyncIterator[str]:
+    """The pieces of text of a streamed chat reply."""
+    async with session.post("/v1/chat/completions", json=body, headers=headers) as reply:
+        async for line in reply.content:
+            if line.startswith(b"data: {"):
+                for choice in msgspec.json.decode(line[6:]).get("choices", ()):
+                    text = choice["delta"].get("content")
+                    if text:
+                        yield text

@@ -1,0 +1,112 @@
+"""Responses, POST /v1/responses and its kin: https://platform.openai.com/docs/api-reference/responses.
+
+What lives here: where the text of a request and a whole reply is. The stream, which says the same text four times, is in
+responses_stream.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from policies.contract import Channel, Segment, Usage
+from proxy.dialects.contract import Dialect, Part, Path, Row, StreamCodec, Unreadable, openai_usage
+from proxy.dialects.finder import Finder, trust_of
+from proxy.dialects.items import drop_copies, item_parts
+from proxy.dialects.responses_stream import ResponsesCodec
+
+_OPAQUE = ("previous_response_id", "conversation")
+
+
+class Responses(Dialect):
+    """Responses."""
+
+    name = "responses"
+    counts = True
+    needles = (b'"usage"', b"response.completed", b"response.incomplete", b"response.failed", b'"error"', b"[DONE]")
+    max_event = 16 * 1024 * 1024  # response.completed holds the whole reply and the request's instructions and tools
+    request_rows: ClassVar[tuple[str, ...]] = (
+        "input (string; message content; function_call.arguments; tool outputs; reasoning summary and content)",
+        "instructions, tools, text.format, prompt.variables",
+    )
+    rows: ClassVar[tuple[Row, ...]] = (
+        Row("text", "output[].content[].text", "response.output_text.delta"),
+        Row("refusal", "output[].content[].refusal", "response.refusal.delta"),
+        Row("reasoning", "output[].content[].text of reasoning", "response.reasoning_text.delta"),
+        Row("summary", "output[].summary[].text", "response.reasoning_summary_text.delta"),
+        Row("arguments", "output[].arguments", "response.{function_call,mcp_call}_arguments.delta"),
+        Row("name", "output[].name", "name in response.output_item.added"),
+        Row("input", "output[].input", "response.custom_tool_call_input.delta"),
+        Row("output", "output[].output", "output in response.output_item.done"),
+        Row("code", "output[].code", "response.code_interpreter_call_code.delta"),
+        Row("transcript", "output[].content[].transcript", "response.output_audio_transcript.delta"),
+        Row("other", "any other text of output[]", "any other text of an event"),
+    )
+    notes: ClassVar[tuple[str, ...]] = (
+        "*.done, content_part.done, output_item.done and the response of the last event repeat the text: "
+        "they get the same replacements",
+        "logprobs and output_messages are dropped where the text they spell was changed",
+        "encrypted_content and audio cannot be read; previous_response_id and conversation refer to text kept elsewhere",
+    )
+
+    def request(self, doc: Any) -> tuple[list[Segment], list[str]]:
+        find = Finder()
+        if not isinstance(doc, dict):
+            return [], []
+        find.fields(doc, ("instructions",), lambda box, key, at: find.content(box, key, at, "system", "system"))
+        if "input" in doc and not find.text(doc, "input", "input") and isinstance(doc["input"], list):
+            for n in range(len(doc["input"])):
+                _find_item(find, doc["input"], n, f"input[{n}]")
+        find.fields(doc, ("tools", "text"), lambda box, key, at: find.schema(box, key, at))
+        if isinstance(doc.get("prompt"), dict):
+            find.fields(doc["prompt"], ("variables",), lambda box, key, at: find.free(box, key, at, "user", "user"), "prompt.")
+        find.opaque_fields(doc, _OPAQUE)
+        return find.segments, find.opaque
+
+    def parts(self, doc: Any) -> list[Part]:
+        return list(_output_parts(doc, ("output",)))
+
+    def scrub_whole(self, doc: Any, changed: set[Channel]) -> None:
+        drop_copies(doc, [("output", channel.choice) for channel in changed])
+
+    def cut_whole(self, doc: Any, cuts: dict[int, tuple[str, str | None]]) -> Any:
+        first = min(cuts)
+        output = doc.get("output")
+        items = output[:first] if isinstance(output, list) else []
+        item = output[first] if isinstance(output, list) and first < len(output) else None
+        if isinstance(item, dict) and item.get("type") == "message":
+            text = {"type": "output_text", "text": cuts[first][1] or "", "annotations": []}
+            items.append({**item, "status": "incomplete", "content": [text]})
+        doc["output"] = items
+        doc["status"] = "incomplete"
+        doc["incomplete_details"] = {"reason": "content_filter"}
+        doc.pop("output_messages", None)
+        return doc
+
+    def usage(self, doc: Any) -> Usage | None:
+        return openai_usage(doc.get("usage")) if isinstance(doc, dict) else None
+
+    def codec(self) -> StreamCodec:
+        return ResponsesCodec()
+
+
+def _output_parts(doc: Any, path: Path) -> list[Part]:
+    if not isinstance(doc, dict):
+        raise Unreadable("a reply that is not an object")
+    parts: list[Part] = []
+    output = doc.get("output")
+    for n, item in enumerate(output if isinstance(output, list) else ()):
+        parts += item_parts(item, n, (*path, n))
+    return parts
+
+
+def _find_item(find: Finder, box: Any, n: int, at: str) -> None:
+    """One input item: a message, or a call, an output, a reasoning by its type."""
+    item = box[n]
+    if isinstance(item, dict) and "role" in item:
+        role = item["role"] if isinstance(item["role"], str) else "user"
+        if "content" in item:
+            find.content(item, "content", f"{at}.content", role, trust_of(role))
+        return
+    kind = item.get("type") if isinstance(item, dict) else None
+    output = isinstance(kind, str) and kind.endswith("_output")
+    find.part(box, n, at, "tool" if output else "assistant" if kind else "user", "tool" if output else "assistant")

@@ -1,0 +1,118 @@
+"""``headgate explain``: what a policy file does, before it does it.
+
+What lives here: the words. Everything said is read off the compiled plans, so it cannot differ from what runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from policies.chain import Plan, compile_plan
+from policies.contract import Channel, Exchange, Gate, Headers
+from proxy.config import Config, ConfigError, load
+from proxy.routes import ROUTES, Route
+from proxy.runtime import Runtime, facts, silent_hooks, steps_of
+
+
+def tier(plan: Plan, route: Route, usage: bool) -> tuple[str, str]:
+    """The tier of a route's replies, and why: opaque, watched or gated."""
+    if plan.guard:
+        return "gated", "its reply text passes " + ", ".join(
+            dict.fromkeys(r.policy for r in plan.rows if r.phase == "guard")
+        )
+    if usage and route.dialect.counts:
+        return "watched", "token usage is read from the reply as it passes; bytes are not changed"
+    return "opaque", "nothing looks at the reply; bytes in, the same bytes out"
+
+
+def body(plan: Plan, config: Config) -> str:
+    """What happens to a request's body on this route."""
+    if plan.inspect:
+        return "read and re-encoded for " + ", ".join(
+            dict.fromkeys(r.policy for r in plan.rows if r.phase == "inspect")
+        )
+    if plan.needs_body:
+        return "read and re-encoded: a condition needs the model or the stream flag"
+    if any(b.models for b in config.settings.backends.values()):
+        return "read and re-encoded: backends rename models"
+    return "streamed on unread"
+
+
+def run(file: str, env: Mapping[str, str], out: TextIO) -> int:
+    """``headgate explain FILE``. Returns the exit code: 0, or 1 when the file is not valid (its problems are printed)."""
+    try:
+        return explain(load(file, env=env), out)
+    except ConfigError as e:
+        out.write(f"{e}\n")
+        return 1
+
+
+def explain(config: Config, out: TextIO) -> int:
+    """Print backends, policies, and per route what runs and in which tier. Returns the exit code, 0."""
+    settings = config.settings
+    out.write(f"policy   {config.source or 'command line'}  hash {config.short_hash}\n")
+    out.write(f"listen   {settings.listen}   admin {settings.admin}   workers {settings.workers}\n")
+    for name, backend in settings.backends.items():
+        key = "its own key" if backend.key else "the caller's key"
+        models = ", ".join(f"{k} -> {v}" for k, v in backend.models.items()) or "all models, as asked"
+        out.write(f"backend  {name}: {backend.url}  ({key}; {models})\n")
+    steps = steps_of(config)
+    out.write("\npolicies, in order\n")
+    if not steps:
+        out.write("  none: every route is relayed byte for byte\n")
+    for i, step in enumerate(steps, 1):
+        mode = "  [shadow: changes nothing]" if step.entry.mode == "shadow" else ""
+        out.write(f"  {i}. {step.policy.name} ({step.entry.use}){mode}: {step.policy.describe()}\n")
+    plans = {route.name: (route, compile_plan(steps, facts(route), silent_hooks())) for route in ROUTES}
+    out.write("\nroutes\n")
+    for text, names in _alike(plans, config).items():
+        out.write(f"  {', '.join(names)}\n{text}\n")
+    return 0
+
+
+def _alike(plans: dict[str, tuple[Route, Plan]], config: Config) -> dict[str, list[str]]:
+    """Routes with the same story, told once."""
+    groups: dict[str, list[str]] = {}
+    for name, (route, plan) in plans.items():
+        groups.setdefault(_story(route, plan, config), []).append(name)
+    return groups
+
+
+def _story(route: Route, plan: Plan, config: Config) -> str:
+    name, why = tier(plan, route, config.settings.usage)
+    lines = [f"      tier     {name}: {why}", f"      request  {body(plan, config)}"]
+    blind = [p for p in plan.enforcing_request if not route.reads_request and not route.textless]
+    if blind:
+        verdict = "refused (403)" if config.settings.unscanned == "refuse" else "let through unscanned"
+        lines.append(f"      POST     {verdict}: {', '.join(blind)} cannot read it")
+    for row in plan.rows:
+        extra = " ".join(w for w in ("[shadow]" if row.mode == "shadow" else "", row.conditions) if w)
+        lines.append(f"      {row.phase:<8} {row.policy}{'  ' + extra if extra else ''}")
+    if plan.guard:
+        lines.append(f"      hold     at worst {worst_hold(plan)} characters of a channel are held back")
+    return "\n".join(lines)
+
+
+def worst_hold(plan: Plan) -> int:
+    """The sum of the gates' declared reach on the content channel: what may be held back at most, in characters."""
+    x = Exchange("explain", "POST", "/", "", Headers(), "", 0.0, 0.0)
+    gates: list[Gate | None] = [guard(x, Channel(0, "content")) for guard in plan.guard]
+    return sum(gate.reach for gate in gates if gate is not None)
+
+
+def rows(runtime: Runtime) -> list[dict[str, Any]]:
+    """The live plans as data, for the admin port: one entry per route that any policy concerns."""
+    found = []
+    for route in ROUTES:
+        plan = runtime.plans[route.name]
+        name, why = tier(plan, route, runtime.settings.usage)
+        if plan.rows:
+            steps = [
+                {"policy": r.policy, "use": r.use, "phase": r.phase, "mode": r.mode, "when": r.conditions}
+                for r in plan.rows
+            ]
+            found.append(
+                {"route": route.name, "tier": name, "why": why, "request": body(plan, runtime.config), "steps": steps}
+            )
+    return found

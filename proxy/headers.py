@@ -1,0 +1,142 @@
+"""Which header fields cross the relay, and what a message's head says about its framing (RFC 9110 7.6, RFC 9112 6).
+
+Sans-io. Fields keep their order, their case, their repeated lines and their bytes; only what belongs to one hop goes.
+"""
+
+from __future__ import annotations
+
+Fields = list[tuple[bytes, bytes]]
+
+#: Fields of one hop (RFC 9110 7.6.1 and the ones that practice adds). TE may stay as "trailers" and is handled apart.
+HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+     b"transfer-encoding", b"upgrade", b"http2-settings")
+)  # fmt: skip
+
+#: Names a client may not strip by listing them in Connection: the backend would judge another request than we did.
+END_TO_END = frozenset(
+    (b"authorization", b"api-key", b"x-api-key", b"content-length", b"content-type", b"content-encoding", b"host",
+     b"cookie", b"expect", b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto",
+     b"x-request-id", b"accept-encoding", b"anthropic-version", b"openai-organization", b"openai-project",
+     b"traceparent", b"tracestate", b"idempotency-key")
+)  # fmt: skip
+
+_SPECIAL = HOP | {b"content-length", b"host", b"expect", b"x-request-id", b"content-encoding", b"content-type"}
+
+
+class BadHead(ValueError):
+    """The head breaks a rule of HTTP/1.1 that the parser lets pass. The text is safe to show and to log."""
+
+
+class Head:
+    """What one pass over the fields of a message finds.
+
+    fields: what may cross. length: Content-Length in bytes or None. chunked: Transfer-Encoding is exactly chunked.
+    """
+
+    __slots__ = (
+        "chunked", "close", "content_encoding", "content_type", "expect", "fields", "host", "keep_alive", "length",
+        "request_id", "size", "trailers", "upgrade",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.fields: Fields = []
+        self.length: int | None = None
+        self.chunked = False
+        self.close = False
+        self.keep_alive = False
+        self.upgrade: bytes | None = None
+        self.expect: bytes | None = None
+        self.host: bytes | None = None
+        self.request_id: bytes | None = None
+        self.content_encoding: bytes | None = None
+        self.content_type: bytes | None = None
+        self.trailers = False
+        self.size = 0
+
+
+def scan(raw: Fields) -> Head:
+    """Read the fields of a message once; raises BadHead. ``fields`` lacks Content-Length: framing is per hop."""
+    head = Head()
+    out = head.fields
+    named: set[bytes] = set()
+    tokens: set[bytes] | None = None
+    size = 0
+    for field in raw:
+        name, value = field
+        size += len(name) + len(value) + 4
+        low = name.lower()
+        if low not in _SPECIAL:
+            out.append(field)
+            continue
+        if low == b"host":
+            if b"host" in named:
+                raise BadHead("two Host fields")
+            named.add(low)
+            head.host = value
+        elif low == b"content-length":
+            head.length = _length(value, head.length)
+        elif low == b"transfer-encoding":
+            if value.lower() != b"chunked" or head.chunked:
+                raise BadHead("Transfer-Encoding must be exactly chunked")
+            head.chunked = True
+        elif low == b"connection":
+            tokens = (tokens or set()) | {t.strip().lower() for t in value.split(b",")}
+        elif low == b"upgrade":
+            head.upgrade = value.strip().lower()
+        elif low == b"te":
+            head.trailers = b"trailers" in value.lower()
+        elif low == b"content-type":
+            head.content_type = value
+            out.append(field)
+        elif low == b"content-encoding":
+            head.content_encoding = value.strip().lower()
+            out.append(field)
+        elif low == b"expect":
+            head.expect = value.strip().lower()
+        elif low == b"x-request-id":
+            if head.request_id is None:
+                head.request_id = value
+                out.append(field)
+    head.size = size
+    if tokens is not None:
+        _connection(head, tokens)
+    if head.chunked and head.length is not None:
+        raise BadHead("both Content-Length and Transfer-Encoding")
+    return head
+
+
+def _length(value: bytes, before: int | None) -> int:
+    if not value.isdigit() or len(value) > 18:  # bytes.isdigit() is ASCII only
+        raise BadHead("Content-Length is not a number")
+    if before is not None:
+        raise BadHead("two Content-Length fields")
+    return int(value)
+
+
+def _connection(head: Head, tokens: set[bytes]) -> None:
+    """Apply Connection: its options, and the removal of the fields it lists (RFC 9110 7.6.1)."""
+    head.close = b"close" in tokens
+    head.keep_alive = b"keep-alive" in tokens
+    if head.upgrade is not None and b"upgrade" not in tokens:
+        head.upgrade = None
+    listed = tokens - HOP - {b"close", b""}
+    if listed:
+        if listed & END_TO_END:
+            raise BadHead("Connection lists a field that is not of one hop")
+        head.fields[:] = [f for f in head.fields if f[0].lower() not in listed]
+
+
+def lines(fields: Fields) -> bytes:
+    """Fields as they stand on the wire, without the empty line."""
+    return b"".join([b"%b: %b\r\n" % f for f in fields])
+
+
+def forwarded_for(fields: Fields, client: str) -> None:
+    """Append the peer's address to X-Forwarded-For, in place: to its last line, or as a new one."""
+    address = client.encode("latin-1")
+    for i in range(len(fields) - 1, -1, -1):
+        if fields[i][0].lower() == b"x-forwarded-for":
+            fields[i] = (fields[i][0], b"%b, %b" % (fields[i][1], address) if fields[i][1] else address)
+            return
+    fields.append((b"X-Forwarded-For", address))

@@ -1,0 +1,184 @@
+"""Moves a reply from the backend's connection to the client's, in one of three tiers.
+
+  opaque   bytes in, the same bytes out
+  watched  bytes in, the same bytes out, then looked at (token usage)
+  gated    events or whole replies pass the gates of their channels
+
+What lives here: the only code that runs per chunk; it is synchronous. What must never live here: policies by name,
+HTTP framing, waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from policies.contract import Exchange, Kind, Usage
+from proxy.connection import ClientConnection
+from proxy.faults import Fault
+from proxy.gated import GatedStream, WatchedStream
+from proxy.headers import Fields
+from proxy.upstream import BackendConnection
+
+
+class Pump:
+    """Opaque tier, and the base of the others. ``done`` resolves when the reply has ended, one way or the other."""
+
+    __slots__ = ("clock", "conn", "done", "ended_at", "sent", "up", "x")
+
+    def __init__(
+        self,
+        conn: ClientConnection,
+        up: BackendConnection,
+        x: Exchange,
+        clock: Callable[[], float],
+        done: asyncio.Future[None],
+    ) -> None:
+        self.conn = conn
+        self.up = up
+        self.x = x
+        self.clock = clock
+        self.done = done
+        self.sent = 0
+        self.ended_at = 0.0
+
+    def start(self) -> None:
+        """Begin: the reply's head has been written."""
+        self.conn.on_flow = self.up.pause
+        if self.conn.write_paused:
+            self.up.pause(True)
+        self.up.attach(self)
+
+    def data(self, chunk: bytes) -> None:
+        if not self.sent:
+            self.x.first_byte = self.clock()
+        self.sent += len(chunk)
+        self.conn.write(chunk)
+
+    def end(self, trailers: Fields) -> None:
+        self.ended_at = self.clock()
+        self.conn.on_flow = None  # the backend's connection may be another's by now: nothing may pause it any more
+        self.conn.end(trailers)
+        self._finish()
+
+    def lost(self, fault: Fault) -> None:
+        """The backend broke off: the client must see a broken body, never a clean end."""
+        self.ended_at = self.clock()
+        self.x.fault = fault.kind
+        self.conn.abort()
+        self._finish()
+
+    def _finish(self) -> None:
+        self.x.bytes_out = self.sent
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class WatchedPump(Pump):
+    """Watched tier: the client has its bytes before they are looked at."""
+
+    __slots__ = ("watch",)
+    watch: WatchedStream
+
+    def data(self, chunk: bytes) -> None:
+        super().data(chunk)
+        self.watch.feed(chunk)
+
+    def end(self, trailers: Fields) -> None:
+        self.x.usage = self.watch.usage
+        super().end(trailers)
+
+    def lost(self, fault: Fault) -> None:
+        self.x.usage = self.watch.usage
+        super().lost(fault)
+
+
+class WatchedWholePump(Pump):
+    """Watched tier for a whole JSON reply; kept up to ``cap`` bytes to read its usage from."""
+
+    __slots__ = ("cap", "kept", "read")
+    cap: int
+    kept: list[bytes]
+    read: Callable[[bytes], Usage | None]
+
+    def data(self, chunk: bytes) -> None:
+        super().data(chunk)
+        if self.sent <= self.cap:
+            self.kept.append(chunk)
+
+    def end(self, trailers: Fields) -> None:
+        super().end(trailers)
+        if self.sent <= self.cap:
+            self.x.usage = self.read(b"".join(self.kept))
+
+
+class GatedStreamPump(Pump):
+    """Gated tier for an event stream."""
+
+    __slots__ = ("stream",)
+    stream: GatedStream
+
+    def data(self, chunk: bytes) -> None:
+        stream = self.stream
+        out = stream.feed(chunk)
+        if out:
+            super().data(out)
+        if stream.cut is not None:
+            self._cut()
+
+    def end(self, trailers: Fields) -> None:
+        out = self.stream.end()
+        if out:
+            super().data(out)
+        self.x.usage = self.stream.usage
+        if self.stream.cut is not None:
+            self.x.fault = Kind.CUT
+        super().end(trailers)
+
+    def lost(self, fault: Fault) -> None:
+        """An error event tells the client, and the body breaks all the same: no [DONE], no clean end."""
+        out = self.stream.fail(fault.message, fault.row.type, fault.code)
+        if out:
+            super().data(out)
+        self.x.usage = self.stream.usage
+        super().lost(fault)
+
+    def _cut(self) -> None:
+        """The reply ends here by policy: the backend must stop generating at once."""
+        self.up.discard()
+        self.x.usage = self.stream.usage
+        self.x.fault = Kind.CUT
+        self.ended_at = self.clock()
+        self.conn.end()
+        self._finish()
+
+
+class WholePump(Pump):
+    """Gated tier for a whole reply: collects it, up to ``cap`` bytes; the relay judges and sends it."""
+
+    __slots__ = ("body", "cap", "fault", "kept", "trailers")
+    cap: int
+    kept: list[bytes]
+    body: bytes
+    fault: Fault | None
+    trailers: Fields
+
+    def data(self, chunk: bytes) -> None:
+        self.sent += len(chunk)
+        if self.sent > self.cap:
+            self.up.discard()
+            self.lost(Fault(Kind.BACKEND_PROTOCOL, "reply too large to be read whole"))
+        else:
+            self.kept.append(chunk)
+
+    def end(self, trailers: Fields) -> None:
+        self.ended_at = self.clock()
+        self.body = b"".join(self.kept)
+        self.trailers = trailers
+        self.done.set_result(None)
+
+    def lost(self, fault: Fault) -> None:
+        self.ended_at = self.clock()
+        self.fault = fault
+        if not self.done.done():
+            self.done.set_result(None)

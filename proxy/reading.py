@@ -1,0 +1,100 @@
+"""The reading of a request: what can be read, what is refused because it cannot, and the body as policies see it.
+
+What lives here: the rules on Content-Type, encodings and unreadable routes. What must never live here: policies by name,
+wire shapes (dialects/), sockets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from policies.contract import Kind, RequestBody
+from proxy import jsonio
+from proxy.faults import Fault
+
+if TYPE_CHECKING:
+    from proxy.relay import Work
+
+BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
+
+
+def refuse_unreadable(work: Work) -> None:
+    """An enforcing text policy never lets through what it cannot read, unless ``unscanned: allow`` says so.
+
+    Raises Fault UNSCANNABLE.
+    """
+    x, plan, route = work.x, work.plan, work.route
+    upgrade = work.incoming.head.upgrade is not None
+    if not upgrade and (route.textless or x.method not in BODY_METHODS):
+        return
+    blind = False
+    if (upgrade or not route.reads_request) and plan.enforcing_request and plan.enforces(x, "request"):
+        x.scanned_request, blind = "no: route", True
+    if (upgrade or not route.reads_reply) and plan.enforcing_reply and plan.enforces(x, "reply"):
+        x.scanned_reply, blind = "no: route", True
+    if blind and work.runtime.settings.unscanned == "refuse":
+        raise Fault(Kind.UNSCANNABLE)
+
+
+async def read(work: Work) -> bytes | None:
+    """Read the body and show it to the policies. Returns the bytes to send; None: the original ones, unread or unchanged.
+
+    Raises Refuse, and Fault (INVALID_JSON, UNSUPPORTED_ENCODING, TOO_LARGE and what reading raises).
+    """
+    x, plan = work.x, work.plan
+    doc, raw = await _document(work)
+    if doc is _UNREAD:
+        if plan.inspect and x.method in BODY_METHODS and work.incoming.size:
+            x.scanned_request = "no: not JSON"
+        for admit in plan.admit_late:
+            await admit(x)
+        return None
+    work.doc = doc
+    x.bytes_in = len(raw)
+    x.model_asked, x.stream = work.route.dialect.peek(doc)
+    for admit in plan.admit_late:
+        await admit(x)
+    if not plan.needs_body and not work.runtime.maps_models:
+        return None  # only looked at for the reply's sake
+    body = RequestBody(doc, len(raw), work.route.dialect.request)
+    for inspect in plan.inspect:
+        await inspect(x, body)
+    if body.read:
+        x.scanned_request = f"partly: {', '.join(sorted(set(body.opaque)))}" if body.opaque else "yes"
+    # What was judged is what is sent: the original bytes could be read in another way (duplicate keys).
+    return jsonio.encode(body.doc)
+
+
+_UNREAD: Any = object()
+
+
+async def _document(work: Work) -> tuple[Any, bytes]:
+    """The decoded body, or _UNREAD where there is none or it is not JSON and need not be."""
+    x, route, incoming = work.x, work.route, work.incoming
+    head = incoming.head
+    if x.method not in BODY_METHODS or not (head.chunked or head.length):
+        return _UNREAD, b""
+    content_type = (head.content_type or b"").lower()
+    must = route.json or b"json" in content_type
+    if not must and (not work.plan.inspect or content_type.startswith(b"multipart/")):
+        return _UNREAD, b""
+    if head.content_encoding not in (None, b"identity") or not _utf8(content_type):
+        raise Fault(Kind.UNSUPPORTED_ENCODING)
+    if head.expect == b"100-continue" and not incoming.complete:
+        work.conn.interim(100, b"Continue", [])
+    started = work.clock()
+    raw = await incoming.read(work.runtime.settings.limits.inspected_body)
+    x.upstream_wait += work.clock() - started
+    try:
+        # a backend may take JSON under any Content-Type: what looks like a document is read as one
+        return (jsonio.decode(raw), raw) if raw else (_UNREAD, raw)
+    except jsonio.JsonError as e:
+        if not must:
+            return _UNREAD, raw
+        raise Fault(Kind.INVALID_JSON, message=f"The request's body is not valid JSON: {e}.") from None
+
+
+def _utf8(content_type: bytes) -> bool:
+    """JSON is UTF-8 (RFC 8259 8.1); a charset parameter that says otherwise makes the body unreadable here."""
+    at = content_type.find(b"charset=")
+    return at < 0 or content_type[at + 8 :].split(b";")[0].strip(b" \"'") in (b"utf-8", b"utf8", b"us-ascii")

@@ -1,0 +1,74 @@
+"""What one loaded policy.yaml is at run time: backends, and a Plan per route. Immutable once made; a reload makes a
+new one, and running requests keep theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from policies.chain import Hooks, Plan, RouteFacts, Step, close_all, compile_plan, prepare_all
+from proxy.backends import Backend
+from proxy.config import Config
+from proxy.routes import ROUTES, Route
+
+
+class Runtime:
+    """plans: by route name. loaded: unix seconds."""
+
+    def __init__(
+        self,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        hooks: Hooks,
+        previous: Runtime | None = None,
+    ) -> None:
+        self.config = config
+        self.settings = config.settings
+        self.loaded = time.time()
+        self.backends: dict[str, Backend] = {}
+        for name, settings in config.settings.backends.items():
+            old = previous.backends.get(name) if previous is not None else None
+            # an unchanged backend keeps its connections over a reload
+            self.backends[name] = (
+                old if old is not None and old.settings == settings else Backend(name, settings, loop, clock)
+            )
+        self.steps = steps_of(config)
+        self.maps_models = any(b.settings.models for b in self.backends.values())
+        self.plans: dict[str, Plan] = {r.name: compile_plan(self.steps, facts(r), hooks) for r in ROUTES}
+        self.in_flight = 0
+
+    async def prepare(self) -> None:
+        """Let the policies open what they need. On an error everything half-open is closed again, and it is raised."""
+        await prepare_all(self.steps)
+
+    async def close(self, keep: Runtime | None = None) -> None:
+        """Release policies and the connections of backends that ``keep`` does not go on using."""
+        await close_all(self.steps)
+        for name, backend in self.backends.items():
+            if keep is None or keep.backends.get(name) is not backend:
+                backend.pool.close()
+
+    def sweep(self, now: float) -> None:
+        for backend in self.backends.values():
+            backend.pool.sweep(now)
+
+
+def steps_of(config: Config) -> list[Step]:
+    """The policies of a configuration, made, in their order."""
+    return [Step(spec.cls(spec.entry.name, spec.options), spec.entry) for spec in config.policies]
+
+
+def facts(route: Route) -> RouteFacts:
+    """A route as the policy chain needs to know it."""
+    return RouteFacts(
+        name=route.name, method=route.method, path=route.path,
+        reads_request=route.reads_request, reads_reply=route.reads_reply,
+    )  # fmt: skip
+
+
+def silent_hooks() -> Hooks:
+    """Hooks that tell nobody: for ``explain`` and checks."""
+    return Hooks(clock=time.monotonic, verdict=lambda *_: None, error=lambda *_: None)

@@ -1,0 +1,169 @@
+"""The queue of a gated stream: events that wait for their text to be decided, and how one leaves.
+
+What lives here: entries, the templates of events that differ in one text alone, and the rendering of an entry. What must
+never live here: gates being asked, order, cuts.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from policies.contract import Channel
+from proxy import jsonio
+from proxy.channels import Line
+from proxy.dialects.contract import ALL, Parsed, Part, StreamCodec, Unreadable
+from proxy.sse import parse
+
+__all__ = ["Choice", "Entry", "Span", "Template", "learn", "partial", "render"]
+
+_PROBE = "\x7fheadgate\x7f"
+
+
+class Choice:
+    """What the lines of one choice share: which of them spoke last."""
+
+    __slots__ = ("speaking",)
+
+    def __init__(self) -> None:
+        self.speaking: Line | None = None
+
+
+class Template:
+    """Events that differ in one text alone: the bytes before and after it, and the line it belongs to."""
+
+    __slots__ = ("least", "line", "owner", "prefix", "start", "stop", "suffix")
+
+    def __init__(self, prefix: bytes, suffix: bytes, line: Line, owner: Choice) -> None:
+        self.prefix = prefix  # up to and with the opening quote
+        self.suffix = suffix  # from the closing quote
+        self.line = line
+        self.owner = owner
+        self.start = len(prefix) - 1
+        self.stop = 1 - len(suffix)
+        self.least = len(prefix) + len(suffix)
+
+    def read(self, raw: bytes) -> str | None:
+        """The text of an event of this shape; None for any other. Exact: what is between is one valid JSON string."""
+        if raw.startswith(self.prefix) and raw.endswith(self.suffix) and len(raw) >= self.least:
+            return jsonio.decode_text(raw[self.start : len(raw) + self.stop])
+        return None
+
+
+class Span(NamedTuple):
+    """A text of an event and where it stands on its line. fixed: what it becomes, where that is known at once."""
+
+    line: Line
+    start: int
+    end: int
+    text: str
+    fixed: str | None = None
+
+
+class Entry:
+    """An event in the queue, with one span for each of its parts. Without ``parsed`` and ``template`` its bytes are ours, or
+    nobody's to judge."""
+
+    __slots__ = ("open", "parsed", "raw", "spans", "template")
+
+    def __init__(self, raw: bytes, parsed: Parsed | None = None, template: Template | None = None) -> None:
+        self.raw = raw
+        self.parsed = parsed
+        self.template = template
+        self.spans: list[Span] = []
+        self.open = False  # its parts and ends are still being given to the gates: it cannot leave as a whole
+
+    @property
+    def clear(self) -> bool:
+        """True when all of its text is decided."""
+        for line, _, end, _, fixed in self.spans:
+            if fixed is None and line.cleared < end:
+                return False
+        return not self.open
+
+
+def learn(raw: bytes, part: Part, codec: StreamCodec) -> tuple[bytes, bytes] | None:
+    """The bytes before and after an event's one text, quotes included; None when they cannot be told for sure."""
+    token = jsonio.encode(part.text)
+    at = raw.find(token)
+    if at < 0 or raw.find(token, at + 1) >= 0:
+        return None
+    prefix, suffix = raw[: at + 1], raw[at + len(token) - 1 :]
+    try:  # the proof: another text in that place is read as that text, and nothing else changes
+        probe = codec.parse(parse(prefix + _PROBE.encode() + suffix))
+    except Unreadable:
+        return None
+    if not probe.simple or probe.parts[0] != part._replace(text=_PROBE):
+        return None
+    return prefix, suffix
+
+
+def render(entry: Entry, codec: StreamCodec, cuts: dict[int, str], lines: dict[Channel, Line]) -> tuple[bytes, bool]:
+    """(bytes, changed) of an entry whose text is decided. cuts: choices that were cut: what they say now is nothing.
+    Raises Unreadable when it cannot be written."""
+    parsed = entry.parsed
+    keep = codec.repeats
+    texts = [
+        s.fixed if s.fixed is not None else s.line.render(s.text, s.start, keep=keep) if s.line.edits else s.text
+        for s in entry.spans
+    ]
+    touched = any(text != span.text for text, span in zip(texts, entry.spans, strict=True))
+    if parsed is None:
+        if entry.template is None or not touched:
+            return entry.raw, False
+        if not texts[0] and entry.spans[0].line.muted:
+            return b"", True
+        return _fill(entry.template, texts[0]), True
+    drop: frozenset[int] = frozenset()
+    unfinished: frozenset[int] = frozenset()
+    if cuts and parsed.choices:
+        gone = frozenset(parsed.choices).intersection(cuts)
+        unfinished = gone.intersection(p.channel.choice for p, t in zip(parsed.parts, texts, strict=True) if t)
+        drop = gone - unfinished
+        if len(drop) == len(set(parsed.choices)):
+            return b"", True
+        touched = touched or bool(gone)
+    if parsed.follows and not parsed.copies:
+        parsed.copies = any(
+            line.edited and f in (ALL, channel, channel.choice)
+            for f in parsed.follows
+            for channel, line in lines.items()
+        )
+    if not touched and not parsed.copies:
+        if parsed.track:
+            codec.left(parsed, texts)
+        return entry.raw, False
+    return _rewrite(entry, parsed, codec, texts, drop, unfinished), True
+
+
+def partial(entry: Entry, codec: StreamCodec) -> bytes:
+    """As much of a waiting event as is decided, when nothing will follow: empty when that is no text."""
+    parsed = entry.parsed
+    texts = []
+    for span in entry.spans:
+        clear = min(span.end, max(span.start, span.line.cleared)) - span.start
+        text = span.text[:clear] if span.fixed is None else ""
+        texts.append(span.line.render(text, span.start, keep=codec.repeats) if text and span.line.edits else text)
+    if not any(texts):
+        return b""
+    if entry.template is not None:
+        return _fill(entry.template, texts[0])
+    if parsed is None or any(part.mode != "text" for part in parsed.parts):
+        return b""
+    texts += [""] * (len(parsed.parts) - len(texts))
+    return _rewrite(entry, parsed, codec, texts, frozenset(), frozenset(parsed.choices))
+
+
+def _rewrite(
+    entry: Entry, parsed: Parsed, codec: StreamCodec, texts: list[str], drop: frozenset[int], unfinished: frozenset[int]
+) -> bytes:
+    try:
+        raw = codec.rewrite(parse(entry.raw), parsed, texts, drop=drop, unfinished=unfinished)
+    except jsonio.JsonError:
+        raise Unreadable("a replacement that cannot be written") from None
+    if parsed.track:
+        codec.left(parsed, texts)
+    return raw
+
+
+def _fill(template: Template, text: str) -> bytes:
+    return template.prefix[:-1] + jsonio.encode(text) + template.suffix[1:]

@@ -1,0 +1,84 @@
+"""The watched tier: reads along in a reply that is relayed as it is, for its token counts and how it ended.
+
+What lives here: WatchedStream and watch_whole. What must never live here: anything that changes or delays a byte; an
+unreadable reply is not this tier's business.
+"""
+
+from __future__ import annotations
+
+from policies.contract import Usage
+from proxy import jsonio
+from proxy.dialects.contract import Dialect, StreamCodec, Unreadable
+from proxy.sse import Oversize, Splitter, parse
+
+__all__ = ["WatchedStream", "watch_whole"]
+
+_MAX_EVENT = 1024 * 1024  # bytes kept of one event; the counts in a larger one are not read
+
+
+class WatchedStream:
+    """Reads along. usage: token counts so far. finishes: choice to finish reason. errors: failures that the backend
+    reported inside the stream. finished: the backend said that the reply is complete. blind: an event was too large."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._codec: StreamCodec | None = dialect.codec()
+        self._needles = dialect.needles
+        self._splitter = Splitter(_MAX_EVENT, go_on=True)
+        self.finishes: dict[int, str] = {}
+        self.errors = 0
+        self.finished = False
+        self.blind = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts that the backend has reported so far."""
+        return self._codec.usage if self._codec is not None else None
+
+    @property
+    def mid_event(self) -> bool:
+        """True when the last byte seen was inside an event: an error event of ours would be lost in it."""
+        return not self._splitter.idle
+
+    def feed(self, data: bytes) -> None:
+        """Look at bytes that have been relayed."""
+        for raw in self._splitter.split(data):
+            for needle in self._needles:
+                if needle in raw:
+                    self._look(raw)
+                    break
+
+    def fail(self, message: str, type: str, code: str | None) -> bytes | None:
+        """An error event for a body that broke off; None where it could not be seen: break the body instead."""
+        if self.mid_event or self._codec is None:
+            return None
+        return self._codec.error(message, type, code)
+
+    def _look(self, raw: bytes) -> None:
+        codec = self._codec
+        if isinstance(raw, Oversize) or codec is None:
+            self.blind = True
+            return
+        try:
+            parsed = codec.parse(parse(raw))
+        except Unreadable:
+            return
+        codec.saw(parsed)
+        self.errors += parsed.error
+        self.finished |= parsed.terminal
+        choices = parsed.doc.get("choices") if parsed.doc is not None else None
+        for choice in choices if isinstance(choices, list) else ():
+            finish = choice.get("finish_reason")
+            index = choice.get("index", 0)
+            if isinstance(finish, str) and finish and isinstance(index, int):
+                self.finishes[index] = finish
+
+
+def watch_whole(dialect: Dialect, body: bytes) -> Usage | None:
+    """Token counts of a whole reply; None when it has none or cannot be read."""
+    if not dialect.counts or b'"usage"' not in body:
+        return None
+    try:
+        return dialect.usage(jsonio.scan(body))
+    except jsonio.JsonError:
+        return None
