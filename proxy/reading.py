@@ -1,7 +1,7 @@
 """The reading of a request: what can be read, what is refused because it cannot, and the body as policies see it.
 
-What lives here: the rules on Content-Type, encodings and unreadable routes. What must never live here: policies by name,
-wire shapes (dialects/), sockets.
+What lives here: the rules on Content-Type, encodings and unreadable routes. What must never live here: policies by
+name, wire shapes (dialects/), sockets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def refuse_unreadable(work: Work) -> None:
 
 
 async def read(work: Work) -> bytes | None:
-    """Read the body and show it to the policies. Returns the bytes to send; None: the original ones, unread or unchanged.
+    """Read the body and show it to the policies. Returns the bytes to send; None: the original ones.
 
     Raises Refuse, and Fault (INVALID_JSON, UNSUPPORTED_ENCODING, TOO_LARGE and what reading raises).
     """

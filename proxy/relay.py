@@ -77,7 +77,7 @@ class Relay:
             work.refuse(Fault(Kind.INTERNAL))
         finally:
             work.release()
-            x.bytes_in = incoming.size
+            x.bytes_in += incoming.size  # a tunnel has counted its own
             x.ended = self.clock()
             runtime.in_flight -= 1
             self.settled(x)

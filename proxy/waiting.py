@@ -136,8 +136,14 @@ def render(entry: Entry, codec: StreamCodec, cuts: dict[int, str], lines: dict[C
 
 
 def partial(entry: Entry, codec: StreamCodec) -> bytes:
-    """As much of a waiting event as is decided, when nothing will follow: empty when that is no text."""
+    """As much of a waiting event as is decided, when nothing will follow: empty when that is no text, or when the event
+    has text that makes no sense in part (a tool's name)."""
     parsed = entry.parsed
+    if parsed is not None and not all(
+        part.mode == "text" or (part.mode == "whole" and span.fixed is None and span.line.cleared >= span.end)
+        for part, span in zip(parsed.parts, entry.spans, strict=False)
+    ):
+        return b""
     texts = []
     for span in entry.spans:
         clear = min(span.end, max(span.start, span.line.cleared)) - span.start
@@ -147,7 +153,7 @@ def partial(entry: Entry, codec: StreamCodec) -> bytes:
         return b""
     if entry.template is not None:
         return _fill(entry.template, texts[0])
-    if parsed is None or any(part.mode != "text" for part in parsed.parts):
+    if parsed is None:
         return b""
     texts += [""] * (len(parsed.parts) - len(texts))
     return _rewrite(entry, parsed, codec, texts, frozenset(), frozenset(parsed.choices))

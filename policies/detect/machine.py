@@ -30,7 +30,7 @@ __all__ = ["ACCEPT", "EMIT", "OPEN", "PENDING", "SURE", "Check", "Facts", "Group
 ACCEPT, EMIT = 0, 1  # what a move does to a register: note the end of a candidate; decide the match
 OPEN, PENDING, SURE = 0, 1, 2  # a group's stage: nothing complete, complete but not decided, decided and growing
 _MOST_STATES = 4096
-_MOST_ENTRIES = 200_000  # dict entries of all rows together
+_MOST_ENTRIES = 100_000  # entries of all rows and memos together, some 10 MB
 _MOST_GROUPS = 64  # candidates of checked rules alive at once
 
 
@@ -284,7 +284,8 @@ class _Turn:
             fresh = set() if crowded and group is old[-1] else set(checked)
             group.positions = ((taken | kept) - seen) | fresh
             seen |= group.positions
-            rules = inside | {r for r in step.complete(taken & group.positions)}
+            rules = inside | step.complete(taken & group.positions)
+            group.positions = {p for p in group.positions if not step.ended(p)}
             if rules and self._complete(group, rules, 1):
                 return
 

@@ -45,7 +45,8 @@ class Nfa:
         self.accept_if: dict[int, tuple[int, ...]] = {}
         self.conditions = 0
         self._numbers: dict[CharSet, int] = {}
-        self._chain = bytearray()  # 1: its one child is the next position
+        self._chain = bytearray()  # 1: its child is the next position
+        self._loop = bytearray()  # 1: may repeat itself; gaps between words
         self._edges: dict[int, dict[int, tuple[int, ...]]] = {}
         self.edges_if: dict[int, tuple[Pair, ...]] = {}
 
@@ -53,11 +54,20 @@ class Nfa:
         """Where a character of these sets leads without conditions."""
         edges = self._edges.get(position)
         if edges is None:
-            return (position + 1,) if self._chain[position] and self.chars[position + 1] in members else ()
+            further = self._chain[position] and self.chars[position + 1] in members
+            if self._loop[position] and self.chars[position] in members:
+                return (position, position + 1) if further else (position,)
+            return (position + 1,) if further else ()
         if len(edges) == 1:
             (number, found), *_ = edges.items()
             return found if number in members else ()
         return [q for number in edges.keys() & members for q in edges[number]]
+
+    def ended(self, position: int) -> bool:
+        """True when nothing can follow, and no completion waits for what follows."""
+        if position in self.edges_if or position in self.accept_if or self._loop[position]:
+            return False
+        return not self._edges[position] if position in self._edges else not self._chain[position]
 
     def _number(self, chars: CharSet) -> int:
         number = self._numbers.get(chars)
@@ -70,6 +80,7 @@ class Nfa:
         self.chars.append(number)
         self.owner.append(owner)
         self._chain.append(0)
+        self._loop.append(0)
         return len(self.chars) - 1
 
     def _begin(self, need: int, position: int) -> None:
@@ -118,8 +129,11 @@ class Nfa:
 
     # phrases
 
-    def add_phrases(self, phrases: Iterable[Phrase], owner: int, around: tuple[int, int]) -> None:
-        """Add literal texts, each a sequence of the sets that its characters may be."""
+    def add_phrases(
+        self, phrases: Iterable[Phrase], owner: int, around: tuple[int, int], gaps: frozenset[CharSet] = frozenset()
+    ) -> None:
+        """Add literal texts, each a sequence of the sets that its characters may be. gaps: sets that may repeat."""
+        loops = {self._number(c) for c in gaps}
         rows = sorted({tuple(self._number(c) for c in phrase) for phrase in phrases})
         if sum(map(len, rows)) > _MOST_NODES:
             raise PatternError("the list of phrases is too long")
@@ -133,6 +147,7 @@ class Nfa:
             del path[shared:]
             for number in row[shared:]:
                 position = self._position(number, owner)
+                self._loop[position] = number in loops
                 if path:
                     self._child(path[-1], position)
                 else:
@@ -151,6 +166,9 @@ class Nfa:
         edges = self._edges.get(parent)
         if edges is None:
             edges = self._edges[parent] = {self.chars[parent + 1]: (parent + 1,)} if self._chain[parent] else {}
+            if self._loop[parent]:
+                own = self.chars[parent]
+                edges[own] = (*edges.get(own, ()), parent)
         number = self.chars[child]
         edges[number] = (*edges.get(number, ()), child)
 
@@ -183,6 +201,7 @@ class Nfa:
         edges = self._edges.get(position)
         if edges is None:
             yield from (position + 1,) if self._chain[position] else ()
+            yield from (position,) if self._loop[position] else ()
         else:
             for found in edges.values():
                 yield from found

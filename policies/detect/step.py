@@ -89,6 +89,9 @@ class Step:
     def _note(self, positions: set[int], inside: set[int]) -> None:
         inside.update(self.complete(positions))
 
+    def ended(self, position: int) -> bool:
+        return self._nfa.ended(position if position >= 0 else ~position)
+
     def complete(self, positions: Iterable[int]) -> set[int]:
         """The rules of which these positions complete a candidate."""
         accept, owner = self._nfa.accept, self._nfa.owner

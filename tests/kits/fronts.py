@@ -4,6 +4,7 @@ the same backend without headgate beside it. Clocks stand still, so that equal r
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -39,6 +40,15 @@ FRONTS: dict[str, dict[str, Any]] = {
     "policies": {"usage": True, "policy_yaml": _POLICIES},
 }
 
+#: One for all clients: each would read the system's certificates anew, which takes longer than the calls.
+_TLS = ssl.create_default_context()
+_HTTP: dict[type, Callable[..., Any]] = {
+    openai.AsyncOpenAI: openai.DefaultAsyncHttpxClient,
+    openai.OpenAI: openai.DefaultHttpxClient,
+    anthropic.AsyncAnthropic: anthropic.DefaultAsyncHttpxClient,
+    anthropic.Anthropic: anthropic.DefaultHttpxClient,
+}
+
 C = TypeVar("C", openai.AsyncOpenAI, openai.OpenAI, anthropic.AsyncAnthropic, anthropic.Anthropic)
 
 
@@ -57,7 +67,7 @@ class Front:
         url = self.twin.url if direct else self.gate.url
         if issubclass(kind, (openai.AsyncOpenAI, openai.OpenAI)):
             url += "/v1"
-        made = kind(base_url=url, api_key=KEY, **{"max_retries": 0, **more})
+        made = kind(base_url=url, api_key=KEY, http_client=_HTTP[kind](verify=_TLS), **{"max_retries": 0, **more})
         if isinstance(made, (openai.AsyncOpenAI, anthropic.AsyncAnthropic)):
             self._open.push_async_callback(made.close)
         else:

@@ -141,11 +141,10 @@ async def test_an_early_refusal_reaches_a_waiting_client(file: Path, policy: str
         call.close()
 
     async with backend(script, read_body=False) as b, gate(b.url, policy) as g:
-        code, out, err = await curl("-v", "-w", "%{http_code} %{size_upload}", f"{g.url}/v1/chat/completions",
+        code, out, err = await curl("-v", "-w", "\n%{http_code} %{size_upload}", f"{g.url}/v1/chat/completions",
                                     *JSON, "--data-binary", f"@{file}")  # fmt: skip
         assert code == 0 and "100 Continue" not in err
-        status, sent = out.split()[-2:] if policy else out.removeprefix(b"no").split()
-        assert (status, int(sent)) == (b"413", 0)
+        assert out.splitlines()[-1] == b"413 0"
         assert len(b.calls) == (1 if policy is None else 0)
 
 
@@ -213,7 +212,7 @@ async def test_head_has_the_length_and_no_body() -> None:
     async with backend(script) as b, gate(b.url) as g:
         code, out, _ = await curl("-I", f"{g.url}/v1/models", f"{g.url}/v1/models")
         assert code == 0 and out.count(b"Content-Length: 12345\r\n") == out.count(b'ETag: "x"\r\n') == 2
-        assert len(b.calls) == 2 and g.app.server.connections is not None
+        assert len(b.calls) == 2
 
 
 async def test_compressed_replies_stay_compressed() -> None:

@@ -11,11 +11,13 @@ import openai
 import pytest
 
 from policies.contract import Kind
+from tests.kits.backend import Call, Script, backend
 from tests.kits.fronts import FRONTS, KEY, Front, front
 from tests.kits.gate import gate
 from tests.kits.stream import until
 
 ASK: list[Any] = [{"role": "user", "content": "What does a weir do?"}]
+JSON = (b"Content-Type", b"application/json")
 
 
 @pytest.fixture(params=FRONTS)
@@ -123,29 +125,55 @@ async def test_models_that_are_not_allowed_and_routes_that_cannot_be_read() -> N
 # -- retries
 
 
-async def test_the_client_retries_what_the_backend_failed(at: Front) -> None:
-    c = at.client(max_retries=2)
-    for status in (429, 503):
-        made = await c.chat.completions.create(
-            model="demo", messages=ASK, extra_headers={"x-demo": f"fail={status}; fail-times=2; key=a{status}; retry-after=0"}
-        )
-        assert made.choices[0].message.content
-    await at.gate.settled(6)
-    assert [x.status for x in at.gate.exchanges] == [429, 429, 200, 503, 503, 200]
-    counts = [x.headers.get("x-stainless-retry-count") for x in at.gate.exchanges]
-    assert counts == ["0", "1", "2"] * 2
-    assert all(len(x.attempts) == 1 for x in at.gate.exchanges), "headgate itself sends nothing twice"
+def failing(*fields: tuple[bytes, bytes], status: int = 503) -> Script:
+    """A backend whose first two replies fail with these fields."""
+
+    async def script(call: Call) -> None:
+        if call.index < 2:
+            await call.reply(b'{"error": {"message": "busy", "code": "busy"}}', status, [JSON, *fields])
+        else:
+            await call.reply(b'{"object": "list", "data": []}', 200, [JSON])
+
+    return script
 
 
-async def test_a_backend_that_hangs_up_before_the_head_is_a_502_that_is_retried(at: Front) -> None:
+@pytest.mark.parametrize("name", FRONTS)
+@pytest.mark.parametrize(
+    ("status", "fields", "calls"),
+    [
+        (429, [(b"retry-after-ms", b"1")], 3),
+        (503, [(b"retry-after-ms", b"1")], 3),
+        (503, [(b"Retry-After", b"0.001")], 3),
+        (400, [(b"x-should-retry", b"true"), (b"retry-after-ms", b"1")], 3),
+        (400, [], 1),
+        (503, [(b"x-should-retry", b"false")], 1),
+        (503, [(b"Retry-After", b"3600")], 1),  # longer than the client waits
+    ],
+)
+async def test_what_the_backend_says_about_retries_reaches_the_client(
+    name: str, status: int, fields: list[tuple[bytes, bytes]], calls: int
+) -> None:
+    async with backend(failing(*fields, status=status)) as b, gate(b.url, **FRONTS[name]) as g:
+        async with openai.AsyncOpenAI(base_url=f"{g.url}/v1", api_key=KEY, max_retries=2) as c:
+            if calls == 3:
+                assert [m async for m in c.models.list()] == []
+            else:
+                with pytest.raises(openai.APIStatusError) as caught:
+                    await c.models.list()
+                assert (caught.value.status_code, caught.value.code) == (status, "busy")
+        await g.settled(calls)
+        assert [call.value(b"x-stainless-retry-count") for call in b.calls] == [b"0", b"1", b"2"][:calls]
+        assert all(len(x.attempts) == 1 for x in g.exchanges), "headgate itself sends nothing twice"
+
+
+async def test_a_backend_that_hangs_up_before_the_head_is_a_502(at: Front) -> None:
     with pytest.raises(openai.InternalServerError) as caught:
-        await at.client(max_retries=1).chat.completions.create(
+        await at.client().chat.completions.create(
             model="demo", messages=ASK, extra_headers={"x-demo": "cut=head"}
         )
     assert (caught.value.status_code, caught.value.code) == (502, "bad_gateway")
-    await at.gate.settled(2)
-    assert {x.fault for x in at.gate.exchanges} == {Kind.BACKEND_RESET}
-    assert at.backend.state.stats.requests == 2, "a POST that was sent is not sent again by headgate"
+    assert (await at.gate.settled()).fault is Kind.BACKEND_RESET
+    assert at.backend.state.stats.requests == 1, "a POST that was sent is not sent again by headgate"
 
 
 async def test_a_request_that_is_refused_is_not_retried(guarded: Front) -> None:
