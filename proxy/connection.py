@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 
 from policies.contract import Kind
+from proxy.declined import body_parser
 from proxy.faults import Fault, render
-from proxy.headers import BadHead, Fields, lines, scan
+from proxy.headers import NO_TRAILER, BadHead, Fields, lines, scan, size_of
 from proxy.incoming import Incoming
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ CHUNK_OVERHEAD, FRAMING_SLACK = 64, 16_384
 #: After a reply to a request whose body is unread: keep reading and dropping for this many seconds, so that the
 #: client gets the reply and not a reset.
 LINGER = 2.0
+#: CONNECT asks for a tunnel to anywhere; the others are RTSP's and ICE's, which llhttp parses too.
+_NOT_HERE = frozenset(
+    ("CONNECT", "SOURCE", "DESCRIBE", "ANNOUNCE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER",
+     "REDIRECT", "RECORD", "FLUSH")
+)  # fmt: skip
 _BIG = 16_384
 _RST = struct.pack("ii", 1, 0)
 _OVERLOADED = Fault(Kind.OVERLOADED)
@@ -43,10 +49,10 @@ class ClientConnection(asyncio.Protocol):
     """One client connection. httptools calls the ``on_`` methods; the relay calls the reply methods."""
 
     __slots__ = (
-        "_chunks", "_continued", "_deaf", "_early", "_fields", "_incoming", "_parser", "_parsing", "_queue", "_raw", "_read_paused",
-        "_reply_close", "_reply_framing", "_reply_head", "_reply_left", "busy_since", "client", "closed", "current",
+        "_chunks", "_continued", "_deaf", "_early", "_fields", "_incoming", "_parser", "_parsing", "_queue", "_raw",
+        "_read_paused", "_segment", "_reply_close", "_reply_framing", "_reply_head", "_reply_left", "busy_since", "client", "closed", "current",
         "head_since", "head_sent", "linger_until", "on_flow", "received", "server", "streaming", "transport",
-        "tunnel",        "write_paused",
+        "tunnel", "write_paused",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
@@ -75,6 +81,7 @@ class ClientConnection(asyncio.Protocol):
         self._continued = False  # "100 Continue" has been said
         self._early: list[bytes] = []
         self._read_paused = False
+        self._segment = 0
         self._reply_framing = ""
         self._reply_head = b""
         self._reply_left = 0
@@ -134,8 +141,9 @@ class ClientConnection(asyncio.Protocol):
             if len(self._early) > PIPELINE:
                 self.pause_reading(True)
             return
-        self.received += len(data)
-        self._raw += len(data)
+        self._segment = size = len(data)
+        self.received += size
+        self._raw += size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as e:
@@ -150,8 +158,8 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._parsing and self._raw > self.server.limits.head:
             self._broken(Fault(Kind.HEAD_TOO_LARGE))
-        elif self._chunks and self._incoming is not None:
-            surplus = self._raw - self._incoming.size - self._incoming.head.size
+        elif self._incoming is not None and self._incoming.head.chunked:
+            surplus = self._raw - self._incoming.size
             if surplus > FRAMING_SLACK + CHUNK_OVERHEAD * self._chunks:
                 self._broken(Fault(Kind.BAD_HTTP, "too many framing bytes in a chunked body"))
         if len(self._queue) >= PIPELINE:
@@ -181,6 +189,8 @@ class ClientConnection(asyncio.Protocol):
             if len(self._fields) > self.server.limits.fields:
                 raise Fault(Kind.HEAD_TOO_LARGE)
         else:
+            if name.lower() in NO_TRAILER:
+                raise BadHead("a field that may not be a trailer")
             trailers = cast(Incoming, self._incoming).trailers
             trailers.append((name, value))
             if len(trailers) > MAX_TRAILERS:
@@ -193,6 +203,8 @@ class ClientConnection(asyncio.Protocol):
         incoming.version = version = parser.get_http_version()
         incoming.head = head = scan(self._fields)
         target = incoming.target
+        if incoming.method in _NOT_HERE:
+            raise BadHead("the method is not for a gateway")
         if version != "1.1" and version != "1.0":
             raise BadHead("only HTTP/1.1 and HTTP/1.0 are spoken here")
         if head.host is None and version == "1.1":
@@ -201,7 +213,13 @@ class ClientConnection(asyncio.Protocol):
             raise BadHead("Transfer-Encoding in HTTP/1.0")
         if target[:1] != b"/" and not (target == b"*" and incoming.method == "OPTIONS"):
             raise BadHead("the request target must begin with a slash")
-        if head.size > self.server.limits.head:
+        if head.upgrade is not None:
+            if version == "1.0":
+                head.upgrade = None  # RFC 9110 7.8
+            elif head.upgrade == b"websocket" and (head.length or head.chunked):
+                raise BadHead("a WebSocket handshake with a body")
+        limit = self.server.limits.head
+        if self._raw + self._segment > limit and size_of(self._fields) > limit:
             raise Fault(Kind.HEAD_TOO_LARGE)
         self._parsing = False
         self._raw = 0
@@ -218,7 +236,11 @@ class ClientConnection(asyncio.Protocol):
         cast(Incoming, self._incoming).on_body(body)
 
     def on_message_complete(self) -> None:
-        incoming, self._incoming = cast(Incoming, self._incoming), None
+        incoming = cast(Incoming, self._incoming)
+        head = incoming.head
+        if (head.length and incoming.size != head.length) or (head.chunked and not self._chunks):
+            return  # an upgrade is asked for, and its body still to be read: see _upgrade
+        self._incoming = None
         self._chunks = 0
         incoming.on_complete()
 
@@ -261,7 +283,10 @@ class ClientConnection(asyncio.Protocol):
                 self._early.append(rest)
             return
         # any other upgrade (h2c and the like) is not taken up: the request is served as it is (RFC 9110 7.8)
-        self._parser = httptools.HttpRequestParser(self)
+        if self._incoming is not None:
+            self._parser = body_parser(self, self._incoming.head)
+        else:
+            self._parser = httptools.HttpRequestParser(self)
         if rest:
             self.data_received(rest)
 

@@ -401,6 +401,7 @@ class GatedStream:
         index = line.channel.choice
         self.cuts[index] = cut.reason
         if not self._codec.per_choice or not self._goes_on():
+            self._codec.choices[index] = False  # whatever its last event says: it has not left
             self._stop(cut.reason, cut.message, out)
             return
         for other in (*self._lines.values(), line):
@@ -426,8 +427,6 @@ class GatedStream:
                 for index in (end,) if isinstance(end, int) else ():
                     if index in choices and index not in self.cuts:
                         choices[index] = False  # its end never left
-        for index in self.cuts:
-            choices[index] = choices.get(index, False)
         queue.clear()
         self._live.clear()
         out.append(self._codec.cut(message, include_usage=self._include_usage))

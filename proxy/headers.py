@@ -21,7 +21,12 @@ END_TO_END = frozenset(
      b"traceparent", b"tracestate", b"idempotency-key")
 )  # fmt: skip
 
-_SPECIAL = HOP | {b"content-length", b"host", b"expect", b"x-request-id", b"content-encoding", b"content-type"}
+
+#: Names that may not come after the body: framing, routing, credentials, conditions (RFC 9110 6.5.1).
+NO_TRAILER = (
+    HOP | END_TO_END
+    | frozenset((b"content-range", b"trailer", b"max-forwards", b"range", b"cache-control", b"set-cookie", b"if-match"))
+)  # fmt: skip
 
 
 class BadHead(ValueError):
@@ -32,11 +37,12 @@ class Head:
     """What one pass over the fields of a message finds.
 
     fields: what may cross. length: Content-Length in bytes or None. chunked: Transfer-Encoding is exactly chunked.
+    forwarded: there is an X-Forwarded-For.
     """
 
     __slots__ = (
         "chunked", "close", "content_encoding", "content_type", "expect", "fields", "host", "keep_alive", "length",
-        "request_id", "size", "trailers", "upgrade",
+        "forwarded", "request_id", "trailers", "upgrade",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -52,58 +58,91 @@ class Head:
         self.content_encoding: bytes | None = None
         self.content_type: bytes | None = None
         self.trailers = False
-        self.size = 0
+        self.forwarded = False
+
+
+#: What to do with a field, by its name as sent: _PASS it unread, _LOOK and pass, _TAKE it out. Filled as names come, so
+#: that the case of a name costs one look-up; bounded, since names are the client's to choose.
+_PASS, _LOOK, _TAKE = 0, 1, 2
+_LOOKED = frozenset((b"content-type", b"content-encoding", b"x-request-id", b"x-forwarded-for"))
+_codes: dict[bytes, int] = {}
+_MAX_CODES = 4096
 
 
 def scan(raw: Fields) -> Head:
     """Read the fields of a message once; raises BadHead. ``fields`` lacks Content-Length: framing is per hop."""
     head = Head()
-    out = head.fields
-    named: set[bytes] = set()
+    codes = _codes
+    try:
+        special = [f for f in raw if codes[f[0]]]
+    except KeyError:
+        codes = _learn(raw)
+        special = [f for f in raw if codes[f[0]]]
+    head.fields = [f for f in raw if codes[f[0]] != _TAKE]
     tokens: set[bytes] | None = None
-    size = 0
-    for field in raw:
-        name, value = field
-        size += len(name) + len(value) + 4
+    for name, value in special:
         low = name.lower()
-        if low not in _SPECIAL:
-            out.append(field)
-            continue
         if low == b"host":
-            if b"host" in named:
+            if head.host is not None:
                 raise BadHead("two Host fields")
-            named.add(low)
             head.host = value
         elif low == b"content-length":
-            head.length = _length(value, head.length)
-        elif low == b"transfer-encoding":
-            if value.lower() != b"chunked" or head.chunked:
-                raise BadHead("Transfer-Encoding must be exactly chunked")
-            head.chunked = True
+            head.length = _length(value.strip(b" \t"), head.length)
+        elif low == b"content-type":
+            head.content_type = value
         elif low == b"connection":
             tokens = (tokens or set()) | {t.strip().lower() for t in value.split(b",")}
+        elif low == b"transfer-encoding":
+            if value.strip(b" \t").lower() != b"chunked" or head.chunked:
+                raise BadHead("Transfer-Encoding must be exactly chunked")
+            head.chunked = True
+        elif low == b"x-request-id":
+            if head.request_id is None:
+                head.request_id = value
+            else:
+                _drop_later(head.fields, low)
+        elif low == b"x-forwarded-for":
+            head.forwarded = True
         elif low == b"upgrade":
             head.upgrade = value.strip().lower()
         elif low == b"te":
             head.trailers = b"trailers" in value.lower()
-        elif low == b"content-type":
-            head.content_type = value
-            out.append(field)
         elif low == b"content-encoding":
             head.content_encoding = value.strip().lower()
-            out.append(field)
         elif low == b"expect":
             head.expect = value.strip().lower()
-        elif low == b"x-request-id":
-            if head.request_id is None:
-                head.request_id = value
-                out.append(field)
-    head.size = size
     if tokens is not None:
         _connection(head, tokens)
     if head.chunked and head.length is not None:
         raise BadHead("both Content-Length and Transfer-Encoding")
     return head
+
+
+def _learn(raw: Fields) -> dict[bytes, int]:
+    """The codes of these names, remembered while there is room."""
+    found = {name: _code(name.lower()) for name, _ in raw}
+    if len(_codes) + len(found) <= _MAX_CODES:
+        _codes.update(found)
+        return _codes
+    return found
+
+
+def _code(low: bytes) -> int:
+    if low in HOP or low in (b"content-length", b"host", b"expect"):
+        return _TAKE
+    return _LOOK if low in _LOOKED else _PASS
+
+
+def _drop_later(fields: Fields, low: bytes) -> None:
+    """Of several lines of a field only the first stays."""
+    lines_of = [i for i, f in enumerate(fields) if f[0].lower() == low]
+    for i in reversed(lines_of[1:]):
+        del fields[i]
+
+
+def size_of(raw: Fields) -> int:
+    """Bytes of the fields on the wire."""
+    return sum(len(name) + len(value) + 4 for name, value in raw)
 
 
 def _length(value: bytes, before: int | None) -> int:
@@ -132,11 +171,13 @@ def lines(fields: Fields) -> bytes:
     return b"".join([b"%b: %b\r\n" % f for f in fields])
 
 
-def forwarded_for(fields: Fields, client: str) -> None:
-    """Append the peer's address to X-Forwarded-For, in place: to its last line, or as a new one."""
+def forwarded_for(fields: Fields, client: str, present: bool) -> None:
+    """Append the peer's address to X-Forwarded-For, in place: to its last line when one is present, or as a new one."""
     address = client.encode("latin-1")
-    for i in range(len(fields) - 1, -1, -1):
-        if fields[i][0].lower() == b"x-forwarded-for":
-            fields[i] = (fields[i][0], b"%b, %b" % (fields[i][1], address) if fields[i][1] else address)
-            return
+    if present:
+        for i in range(len(fields) - 1, -1, -1):
+            name, value = fields[i]
+            if name.lower() == b"x-forwarded-for":
+                fields[i] = (name, b"%b, %b" % (value, address) if value else address)
+                return
     fields.append((b"X-Forwarded-For", address))

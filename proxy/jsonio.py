@@ -131,7 +131,7 @@ def decode(data: bytes) -> Any:
 def scan(data: bytes) -> Any:
     """Bytes to plain dict, list, str, int, float, bool, None: for reading only, several times faster on floats.
 
-    Raises JsonError, for the same input as ``decode``.
+    Raises JsonError for the same input as ``decode``, and for numbers beyond a double's range.
     """
     try:
         return _reader.decode(data)

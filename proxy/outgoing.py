@@ -56,7 +56,7 @@ def request_head(
         fields = [f for f in fields if f[0].lower() != b"accept-encoding"]
         fields.append((b"Accept-Encoding", b"identity"))
     if forwarded:
-        forwarded_for(fields, client)
+        forwarded_for(fields, client, head.forwarded)
     if head.request_id is None:
         fields.append((b"X-Request-Id", x.id.encode("latin-1", "replace")))
     if out.payload is None and head.expect is not None:

@@ -22,25 +22,27 @@ from proxy.upstream import BackendConnection
 
 
 class Pump:
-    """Opaque tier, and the base of the others. ``done`` resolves when the reply has ended, one way or the other."""
+    """Opaque tier, and the base of the others. ``finished``: the reply has ended, one way or the other."""
 
-    __slots__ = ("clock", "conn", "done", "ended_at", "sent", "up", "x")
+    __slots__ = ("_waiter", "clock", "conn", "ended_at", "finished", "sent", "up", "x")
+    tier = "opaque"
 
     def __init__(
-        self,
-        conn: ClientConnection,
-        up: BackendConnection,
-        x: Exchange,
-        clock: Callable[[], float],
-        done: asyncio.Future[None],
+        self, conn: ClientConnection, up: BackendConnection, x: Exchange, clock: Callable[[], float]
     ) -> None:
         self.conn = conn
         self.up = up
         self.x = x
         self.clock = clock
-        self.done = done
+        self.finished = False
+        self._waiter: asyncio.Future[None] | None = None
         self.sent = 0
         self.ended_at = 0.0
+
+    def done(self) -> asyncio.Future[None]:
+        """Resolves when the reply has ended; to be asked for only while it has not."""
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
 
     def start(self) -> None:
         """Begin: the reply's head has been written."""
@@ -71,14 +73,19 @@ class Pump:
 
     def _finish(self) -> None:
         self.x.bytes_out = self.sent
-        if not self.done.done():
-            self.done.set_result(None)
+        self._wake()
+
+    def _wake(self) -> None:
+        self.finished = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class WatchedPump(Pump):
     """Watched tier: the client has its bytes before they are looked at."""
 
     __slots__ = ("watch",)
+    tier = "watched"
     watch: WatchedStream
 
     def data(self, chunk: bytes) -> None:
@@ -98,6 +105,7 @@ class WatchedWholePump(Pump):
     """Watched tier for a whole JSON reply; kept up to ``cap`` bytes to read its usage from."""
 
     __slots__ = ("cap", "kept", "read")
+    tier = "watched"
     cap: int
     kept: list[bytes]
     read: Callable[[bytes], Usage | None]
@@ -117,6 +125,7 @@ class GatedStreamPump(Pump):
     """Gated tier for an event stream."""
 
     __slots__ = ("stream",)
+    tier = "gated"
     stream: GatedStream
 
     def data(self, chunk: bytes) -> None:
@@ -158,6 +167,7 @@ class WholePump(Pump):
     """Gated tier for a whole reply: collects it, up to ``cap`` bytes; the relay judges and sends it."""
 
     __slots__ = ("body", "cap", "fault", "kept", "trailers")
+    tier = "gated"
     cap: int
     kept: list[bytes]
     body: bytes
@@ -176,10 +186,9 @@ class WholePump(Pump):
         self.ended_at = self.clock()
         self.body = b"".join(self.kept)
         self.trailers = trailers
-        self.done.set_result(None)
+        self._wake()
 
     def lost(self, fault: Fault) -> None:
         self.ended_at = self.clock()
         self.fault = fault
-        if not self.done.done():
-            self.done.set_result(None)
+        self._wake()

@@ -5,7 +5,6 @@ What lives here: the choice of the tier, and why a reply was not scanned. What m
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from policies.contract import Channel, Gate, Headers, Kind, ReplyHead
@@ -34,20 +33,19 @@ async def answer(work: Work, reply: Reply) -> None:
     fields = reply.fields
     if reply.head.request_id is None:
         fields.append((b"X-Request-Id", x.id.encode("latin-1", "replace")))
-    done: asyncio.Future[None] = work.loop.create_future()
     if reply.status == 101:
         x.tier = "tunnel"
         fields.append((b"Upgrade", reply.head.upgrade or b"websocket"))
         conn.begin(101, reply.reason, _respond(work, reply.status, fields), None)
         x.committed = True
-        tunnel(conn, up, x, done)
-        await done
+        await tunnel(conn, up, x)
         return
-    pump = _pump(work, reply, up, done)
-    x.tier = "opaque" if type(pump) is Pump else "watched" if isinstance(pump, _WATCHED) else "gated"
+    pump = _pump(work, reply, up)
+    x.tier = pump.tier
     if isinstance(pump, WholePump):
         up.attach(pump)
-        await done
+        if not pump.finished:
+            await pump.done()
         _whole(work, reply, pump)
         return
     length = reply.head.length
@@ -59,12 +57,10 @@ async def answer(work: Work, reply: Reply) -> None:
     conn.begin(reply.status, reply.reason, _respond(work, reply.status, fields), length)
     x.committed = True
     pump.start()
-    waited = work.clock()
-    await done
-    x.upstream_wait += max(0.0, pump.ended_at - waited)
-
-
-_WATCHED = (WatchedPump, WatchedWholePump)
+    if not pump.finished:
+        waited = work.clock()
+        await pump.done()
+        x.upstream_wait += max(0.0, pump.ended_at - waited)
 
 
 def scanned(work: Work) -> bytes:
@@ -83,7 +79,7 @@ def _respond(work: Work, status: int, fields: Fields) -> Fields:
     return head.headers.fields
 
 
-def _pump(work: Work, reply: Reply, up: BackendConnection, done: asyncio.Future[None]) -> Pump:
+def _pump(work: Work, reply: Reply, up: BackendConnection) -> Pump:
     """Choose the tier: gated where a gate may act and the body can be read, watched for usage, else opaque."""
     x, plan, route, settings = work.x, work.plan, work.route, work.runtime.settings
     conn, clock = work.conn, work.clock
@@ -96,27 +92,27 @@ def _pump(work: Work, reply: Reply, up: BackendConnection, done: asyncio.Future[
     if plan.guard and good and not route.textless:
         if readable and route.reads_reply:
             x.scanned_reply = "yes"
-            return _gated(work, up, done, stream)
+            return _gated(work, up, stream)
         x.scanned_reply = "no: content type" if route.reads_reply else "no: route"
         if route.reads_reply and settings.unscanned == "refuse" and plan.enforces(x, "reply"):
             raise Fault(Kind.BACKEND_PROTOCOL, "a reply that policies cannot read")
     if settings.usage and good and readable and route.dialect.counts:
         if stream:
-            watched = WatchedPump(conn, up, x, clock, done)
+            watched = WatchedPump(conn, up, x, clock)
             watched.watch = WatchedStream(route.dialect)
             return watched
         if (reply.head.length or 0) <= WATCH_CAP:
-            whole = WatchedWholePump(conn, up, x, clock, done)
+            whole = WatchedWholePump(conn, up, x, clock)
             whole.cap, whole.kept = WATCH_CAP, []
             whole.read = lambda body: watch_whole(route.dialect, body)
             return whole
-    return Pump(conn, up, x, clock, done)
+    return Pump(conn, up, x, clock)
 
 
-def _gated(work: Work, up: BackendConnection, done: asyncio.Future[None], stream: bool) -> Pump:
+def _gated(work: Work, up: BackendConnection, stream: bool) -> Pump:
     conn, x, clock, settings = work.conn, work.x, work.clock, work.runtime.settings
     if not stream:
-        whole = WholePump(conn, up, x, clock, done)
+        whole = WholePump(conn, up, x, clock)
         whole.cap, whole.kept, whole.body, whole.fault, whole.trailers = (
             settings.limits.inspected_body,
             [],
@@ -125,7 +121,7 @@ def _gated(work: Work, up: BackendConnection, done: asyncio.Future[None], stream
             [],
         )
         return whole
-    pump = GatedStreamPump(conn, up, x, clock, done)
+    pump = GatedStreamPump(conn, up, x, clock)
     options = work.doc.get("stream_options") if isinstance(work.doc, dict) else None
     pump.stream = GatedStream(
         work.route.dialect, lambda channel: gates(work, channel),

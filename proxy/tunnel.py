@@ -12,8 +12,9 @@ from proxy.connection import ClientConnection
 from proxy.upstream import BackendConnection
 
 
-def tunnel(conn: ClientConnection, up: BackendConnection, x: Exchange, done: asyncio.Future[None]) -> None:
-    """Join both sides; ``done`` resolves when it is over."""
+async def tunnel(conn: ClientConnection, up: BackendConnection, x: Exchange) -> None:
+    """Join both sides; returns when it is over."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def finish() -> None:
         if not done.done():
@@ -39,3 +40,4 @@ def tunnel(conn: ClientConnection, up: BackendConnection, x: Exchange, done: asy
     up.client_flow = conn.pause_reading
     up.open_tunnel(from_backend)
     conn.open_tunnel(from_client)
+    await done

@@ -17,7 +17,7 @@ import httptools
 
 from policies.contract import Kind
 from proxy.faults import Fault
-from proxy.headers import BadHead, Fields, Head, scan
+from proxy.headers import HOP, BadHead, Fields, Head, scan
 from proxy.tcp import bytes_acknowledged
 
 #: Bytes of a reply's status line and fields; vLLM's ``metadata`` field grows with the batch.
@@ -57,7 +57,7 @@ class BackendConnection(asyncio.Protocol):
     """One connection, used for one exchange at a time."""
 
     __slots__ = (
-        "_ahead", "_ended", "_fields", "_head_bytes", "_interims", "_keep", "_lost", "_method", "_on_interim",
+        "_ahead", "_ended", "_fields", "_fields_bytes", "_interims", "_keep", "_lost", "_method", "_on_interim",
         "_parser", "_paused", "_pieces", "_reason", "_reply", "_sent_before", "_stalled", "_surplus", "_trailers",
         "_untaken", "_upgrade_wanted", "_written", "alive",
         "client_flow", "first_byte_timeout", "head_future", "heard", "idle_since", "idle_timeout", "owner", "pool",
@@ -102,7 +102,7 @@ class BackendConnection(asyncio.Protocol):
         self._keep = False
         self.request_open = True
         self._interims = 0
-        self._head_bytes = 0
+        self._fields_bytes = 0
         self._on_interim: Callable[[int, bytes, Fields], None] | None = None
         self._upgrade_wanted = False
 
@@ -189,12 +189,16 @@ class BackendConnection(asyncio.Protocol):
                 self.fail(Fault(Kind.BACKEND_PROTOCOL if self._reply is None else Kind.BACKEND_CUT, _reason(e)))
                 return
             self._surplus = True
-        if self._reply is None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD and self._parser is not None:
-                self.fail(Fault(Kind.BACKEND_PROTOCOL, "reply head too large"))
-            return
-        self._deliver()
+        if self._pieces or self._ended:
+            self._fields_bytes = 0
+        else:  # a head, or trailers: the parser gathers their fields in memory
+            self._fields_bytes += len(data)
+            if self._fields_bytes > MAX_HEAD and self._parser is not None:
+                kind = Kind.BACKEND_PROTOCOL if self._reply is None else Kind.BACKEND_CUT
+                self.fail(Fault(kind, "reply fields too large"))
+                return
+        if self._reply is not None:
+            self._deliver()
 
     def _deliver(self) -> None:
         """Hand over what has been read, when there is somebody to take it."""
@@ -254,7 +258,12 @@ class BackendConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._surplus:
             return
-        fields = self._fields if self._reply is None else self._trailers
+        if self._reply is None:
+            fields = self._fields
+        elif name.lower() in HOP:
+            return
+        else:
+            fields = self._trailers
         fields.append((name, value))
         if len(fields) > MAX_FIELDS:
             raise BadHead("too many fields in the reply")
@@ -263,6 +272,8 @@ class BackendConnection(asyncio.Protocol):
         if self._surplus:
             return
         status: int = self._parser.get_status_code()
+        if status < 100:
+            raise BadHead("a status below 100")
         head = scan(self._fields)
         reason, self._reason, self._fields = self._reason, b"", []
         if 100 <= status < 200:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from policies.contract import Usage
 from proxy import jsonio
 from proxy.dialects.contract import Dialect, StreamCodec, Unreadable
-from proxy.sse import Oversize, Splitter, parse
+from proxy.sse import Splitter, parse
 
 __all__ = ["WatchedStream", "watch_whole"]
 
@@ -43,6 +43,9 @@ class WatchedStream:
     def feed(self, data: bytes) -> None:
         """Look at bytes that have been relayed."""
         for raw in self._splitter.split(data):
+            if type(raw) is not bytes:
+                self.blind = True
+                continue
             for needle in self._needles:
                 if needle in raw:
                     self._look(raw)
@@ -56,8 +59,7 @@ class WatchedStream:
 
     def _look(self, raw: bytes) -> None:
         codec = self._codec
-        if isinstance(raw, Oversize) or codec is None:
-            self.blind = True
+        if codec is None:
             return
         try:
             parsed = codec.parse(parse(raw))

@@ -9,7 +9,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -23,9 +24,6 @@ from proxy.demo.backend import start
 from proxy.serve import process, run
 from proxy.supervisor import EX_CONFIG, EX_UNAVAILABLE
 from proxy.worker import bind
-
-#: What the demo backend is asked to say in the step where a policy acts on a stream.
-SPOKEN = "Our next release is called project nightjar, and project nightjar ships in May."
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -64,9 +62,13 @@ async def _demo(args: argparse.Namespace) -> int:
         say(f"  demo backend  {backend.url}   (speaks the OpenAI API, needs no model)")
         say(f"  admin         {admin_url}")
         async with aiohttp.ClientSession(base_url=url) as session:
-            for i, step in enumerate((plain, streamed, refused, moderated), 1):
+            steps: tuple[Step, ...] = (plain, streamed, refused, partial(tidied, backend.url))
+            for i, step in enumerate(steps, 1):
                 await step(i, session)
         say(NEXT.format(url=url, admin=admin_url))
+        if path is not None:
+            say(f"Edit {path} and save it: the new policy is live within a second.")
+        say("Ctrl-C ends the demo.\n")
         return bool(args.once)
 
     try:
@@ -93,9 +95,9 @@ Try next, in another terminal:
   export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none     # any OpenAI client, unchanged
   curl {admin}/policies                                   # what is in force
   headgate explain                                        # what runs where
-
-Edit policy.yaml and save it: the new policy is live within a second. Ctrl-C ends the demo.
 """
+
+Step = Callable[[int, aiohttp.ClientSession], Awaitable[None]]
 
 
 def say(text: str) -> None:
@@ -138,24 +140,21 @@ async def refused(number: int, session: aiohttp.ClientSession) -> None:
         say(f"   <- {reply.status} {await reply.text()}")
 
 
-async def moderated(number: int, session: aiohttp.ClientSession) -> None:
-    """A stream in which a policy replaces a phrase, however the pieces are cut."""
-    say(f"\n{number}. A policy acts on a stream: output_moderation hides a phrase")
-    say(f"   the backend says  {SPOKEN}")
-    print("   the client reads  ", end="")
-    body = question("What is next?", stream=True)
-    async for text in deltas(
-        session, body, {"x-demo": f"say={SPOKEN.replace(' ', '%20').replace(',', '%2C')}; rate=12"}
-    ):
-        print(text, end="", flush=True)
-    say("")
+async def tidied(backend: str, number: int, session: aiohttp.ClientSession) -> None:
+    """Header fields that a policy drops or sets: the same reply as the backend gives it, and as the client has it."""
+    say(f"\n{number}. A policy changes a reply: headers, on its way to the client")
+    async with session.get(f"{backend}/v1/models") as direct, session.get("/v1/models") as through:
+        for who, reply in (("the backend says  ", direct), ("the client reads  ", through)):
+            shown = [f"{k.lower()}: {v}" for k, v in reply.headers.items() if k.lower() not in _DULL]
+            say(f"   {who} {', '.join(shown) or '-'}")
 
 
-async def deltas(
-    session: aiohttp.ClientSession, body: dict[str, Any], headers: dict[str, str] | None = None
-) -> AsyncIterator[str]:
+_DULL = frozenset(("content-type", "content-length", "date", "x-request-id"))
+
+
+async def deltas(session: aiohttp.ClientSession, body: dict[str, Any]) -> AsyncIterator[str]:
     """The pieces of text of a streamed chat reply."""
-    async with session.post("/v1/chat/completions", json=body, headers=headers) as reply:
+    async with session.post("/v1/chat/completions", json=body) as reply:
         async for line in reply.content:
             if line.startswith(b"data: {"):
                 for choice in msgspec.json.decode(line[6:]).get("choices", ()):

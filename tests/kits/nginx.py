@@ -98,12 +98,12 @@ defaults
     timeout server 3600s
     timeout tunnel 3600s
     option http-no-delay
+    option abortonclose
 frontend clients
     bind fd@{fd}
     default_backend headgate
 backend headgate
     balance leastconn
-    option abortonclose
     option forwardfor
 {servers}
 """
@@ -111,8 +111,8 @@ backend headgate
 
 @contextlib.asynccontextmanager
 async def haproxy(at: Path, *upstreams: int) -> AsyncIterator[Running]:
-    """HAProxy before headgates. abortonclose: a client that leaves stops the backend. http-no-delay: without it
-    every piece of a stream waits 200 ms."""
+    """HAProxy before headgates. abortonclose: a client that leaves stops the backend; it works only where the frontend
+    has it too, so it stands in `defaults`. http-no-delay: without it every piece of a stream waits 200 ms."""
     binary = program("haproxy")
     with listening() as sock:
         servers = "\n".join(f"    server gate{i} 127.0.0.1:{p}" for i, p in enumerate(upstreams))
