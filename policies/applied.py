@@ -103,7 +103,8 @@ class Applied:
 
     def passed(self, x: Exchange, seen: Exchange, phase: str, seconds: float) -> None:
         self.hooks.verdict(self.name, phase, "pass", seconds)
-        self.collect(x, seen)
+        if seen is not x:
+            self.collect(x, seen)
 
     def stops(self, x: Exchange, seen: Exchange, phase: str, error: BaseException, seconds: float) -> bool:
         """Report what a phase raised; True when the exchange must not go on."""
@@ -172,14 +173,15 @@ def _copy(thing: Any) -> Any:
 def waiting(applied: Applied, phase: str) -> Callable[..., Coroutine[Any, Any, None]]:
     """Wrap an async phase. Its coroutine is stepped by hand, so that one which never waits costs no timer."""
     run: Callable[..., Coroutine[Any, Any, None]] = getattr(applied.policy, phase)
-    match, clock = applied.matcher(phase), applied.hooks.clock
+    match, clock, shadow = applied.matcher(phase), applied.hooks.clock, applied.shadow
 
     async def call(x: Exchange, *given: Any) -> None:
         if match is not None and not match(x):
             return
         began, seen = clock(), x
         try:
-            seen, given = applied.fork(x, given)
+            if shadow:
+                seen, given = applied.fork(x, given)
             work = run(seen, *given)
             try:
                 waits_for = work.send(None)
@@ -201,14 +203,15 @@ def waiting(applied: Applied, phase: str) -> Callable[..., Coroutine[Any, Any, N
 def instant(applied: Applied, phase: str) -> Callable[..., None]:
     """Wrap a sync phase that returns nothing."""
     run: Callable[..., None] = getattr(applied.policy, phase)
-    match, clock = applied.matcher(phase), applied.hooks.clock
+    match, clock, shadow = applied.matcher(phase), applied.hooks.clock, applied.shadow
 
     def call(x: Exchange, *given: Any) -> None:
         if match is not None and not match(x):
             return
         began, seen = clock(), x
         try:
-            seen, given = applied.fork(x, given)
+            if shadow:
+                seen, given = applied.fork(x, given)
             run(seen, *given)
         except Exception as error:
             if applied.stops(x, seen, phase, error, clock() - began):

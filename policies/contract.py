@@ -14,6 +14,7 @@ import copy
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from policies.exchange import Attempt, Candidate, Exchange, Finding, Headers, Kind, Usage
@@ -68,22 +69,19 @@ class Cut(Exception):
         self.at = at
 
 
-class Segment:
+class Segment(msgspec.Struct, eq=False):
     """A piece of request or reply text. Assigning ``text`` writes it back into the document at once.
 
     where: its address, e.g. ``messages[2].content[0].text``. role: the message's role as sent. trust: who
     wrote it.
     """
 
-    __slots__ = ("_text", "_write", "changed", "role", "trust", "where")
-
-    def __init__(self, where: str, text: str, write: Callable[[str], None], role: str = "user", trust: Trust = "user"):
-        self.where = where
-        self.role = role
-        self.trust: Trust = trust
-        self._text = text
-        self._write = write
-        self.changed = False
+    where: str
+    _text: str
+    _write: Callable[[str], None]
+    role: str = "user"
+    trust: Trust = "user"
+    changed: bool = False
 
     @property
     def text(self) -> str:
@@ -95,6 +93,9 @@ class Segment:
             self._text = value
             self.changed = True
             self._write(value)
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.where}>"  # never its text
 
 
 class RequestBody:

@@ -57,8 +57,9 @@ class Headers:
     def get(self, name: str) -> str | None:
         """The first value of a field as latin-1 text, or None."""
         key = name.lower().encode("latin-1")
+        size = len(key)
         for k, v in self.fields:
-            if k.lower() == key:
+            if len(k) == size and k.lower() == key:
                 return v.decode("latin-1")
         return None
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from urllib.parse import unquote
 
-__all__ = ["StrTest", "any_of", "glob", "is_plain", "path_test", "plain_path"]
+__all__ = ["StrTest", "any_of", "glob", "is_plain", "path_test", "plain_path", "remembered"]
 
 StrTest = Callable[[str], bool]
 
@@ -59,14 +59,44 @@ def any_of(patterns: Iterable[str], *, fold: bool = False) -> StrTest:
     """True when any of the globs matches; with none of them, never."""
     given = [p.casefold() for p in patterns] if fold else list(patterns)
     exact = frozenset(p for p in given if "*" not in p and "?" not in p)
-    tests = [glob(p) for p in given if p not in exact]
+    stems = {p: p.rstrip("*") for p in given if p not in exact}
+    starts = tuple(stem for stem in stems.values() if "*" not in stem and "?" not in stem)
+    tests = [glob(p) for p, stem in stems.items() if stem not in starts]
 
     def test(text: str) -> bool:
         if fold:
             text = text.casefold()
-        return text in exact or any(t(text) for t in tests)
+        if text in exact or text.startswith(starts):
+            return True
+        for t in tests:  # noqa: SIM110 - a generator costs more than the tests
+            if t(text):
+                return True
+        return False
 
     return test
+
+
+class _Answers(dict[str, bool]):
+    """Answers by text. Texts come from callers: only short ones are kept, and not for ever."""
+
+    __slots__ = ("_test",)
+
+    def __init__(self, test: StrTest) -> None:
+        self._test = test
+
+    def __missing__(self, text: str) -> bool:
+        answer = self._test(text)
+        if len(text) <= 128:
+            if len(self) >= 1024:
+                self.clear()
+            self[text] = answer
+        return answer
+
+
+def remembered(test: StrTest) -> StrTest:
+    """The same test for few different texts that come again and again (model names): at most 1,024 answers of at
+    most 128 characters are kept, and each costs one look into a dict."""
+    return _Answers(test).__getitem__
 
 
 def is_plain(path: str) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from policies.contract import Exchange, Kind, Refuse, RequestBody
-from policies.document import AllowTree, DottedPath, MediaHosts, has_control, media_urls, shown, strings
-from policies.globs import any_of
+from policies.document import AllowTree, DottedPath, MediaHosts, holds_control, is_name, media_urls, shown
+from policies.globs import any_of, remembered
 
 Check = Callable[[Exchange, RequestBody, dict[str, Any]], None]
 Number = int | float
@@ -28,18 +28,16 @@ def _invalid(message: str, param: str | None, code: str) -> Refuse:
 def model_check(allow: list[str], deny: list[str]) -> Check:
     allowed = any_of(allow or ["*"])
     denied = any_of(deny, fold=True)
+    passes = remembered(lambda model: allowed(model) and not denied(model))
 
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        asked = doc.get("model")
-        if asked is None and x.model_asked is None:
+        asked, known = doc.get("model"), x.model_asked  # the model of a path is known without the body
+        if asked is None and known is None:
             raise _invalid("'model' is required.", "model", "missing_required_parameter")
-        for model in (asked, x.model_asked):
-            if model is None:
-                continue
-            if not isinstance(model, str):
-                raise _invalid("'model' must be a string.", "model", "invalid_type")
-            if not allowed(model) or denied(model):
-                raise Refuse(Kind.FORBIDDEN, "This model is not allowed here.", param="model")
+        if asked is not None and not isinstance(asked, str):
+            raise _invalid("'model' must be a string.", "model", "invalid_type")
+        if not ((asked is None or passes(asked)) and (known is None or known is asked or passes(known))):
+            raise Refuse(Kind.FORBIDDEN, "This model is not allowed here.", param="model")
 
     return check
 
@@ -55,13 +53,25 @@ def allow_check(tree: AllowTree) -> Check:
     return check
 
 
-def deny_check(path: DottedPath) -> Check:
+def deny_check(names: Sequence[str]) -> Check:
+    paths = [DottedPath(name) for name in names]
+    keys = _keys(names)
+
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        if path.within(doc):
-            message = f"'{path.name}' is not allowed here."
-            raise Refuse(Kind.FORBIDDEN, message, param=path.name, code="unsupported_parameter")
+        if keys is not None and keys.isdisjoint(doc):
+            return
+        for path in paths:
+            if path.within(doc):
+                message = f"'{path.name}' is not allowed here."
+                raise Refuse(Kind.FORBIDDEN, message, param=path.name, code="unsupported_parameter")
 
     return check
+
+
+def _keys(names: Iterable[str]) -> frozenset[str] | None:
+    """The names as a set to meet a document's keys with; None when one is dotted or a glob."""
+    keys = frozenset(names)
+    return keys if all(map(is_name, keys)) else None
 
 
 def required_check(names: str) -> Check:
@@ -69,19 +79,58 @@ def required_check(names: str) -> Check:
     message = " or ".join(f"'{p.name}'" for p in paths) + " is required."
 
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        if not any(p.within(doc) for p in paths):
-            raise _invalid(message, paths[0].name, "missing_required_parameter")
+        for path in paths:
+            if path.within(doc):
+                return
+        raise _invalid(message, paths[0].name, "missing_required_parameter")
 
     return check
 
 
-def number_check(name: str, low: Number | None, high: Number | None, *, whole: bool, flag: bool = False) -> Check:
-    """whole: only integers. flag: true and false stand for 1 and 0."""
-    path = DottedPath(name) if "." in name or "*" in name or "?" in name else None
+class Bounds(NamedTuple):
+    """Bounds of a parameter, both included, None for none. whole: only integers. flag: true and false stand for 1
+    and 0."""
+
+    name: str
+    low: Number | None
+    high: Number | None
+    whole: bool
+    flag: bool = False
+
+
+def numbers_check(limits: Sequence[Bounds]) -> Check:
+    keys = _keys(b.name for b in limits)
+    tests = [(b.name, None if is_name(b.name) else DottedPath(b.name), _number_test(b)) for b in limits]
+    by_key = {name: test for name, _, test in tests}
+
+    def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
+        if keys is not None:
+            given = keys.intersection(doc)
+            if len(given) < 2:
+                for name in given:
+                    if (value := doc[name]) is not None:
+                        by_key[name](value)
+                return
+        for name, path, test in tests:  # several: the first one that is listed is the one to complain of
+            if path is not None:
+                for value in path.find(doc):
+                    test(value)
+            elif (value := doc.get(name)) is not None:
+                test(value)
+
+    return check
+
+
+def _number_test(bounds: Bounds) -> Callable[[Any], None]:
+    """A test of one value, not null; raises Refuse."""
+    name, low, high, whole, flag = bounds
     word = "an integer" if whole else "a number"
     types: tuple[type, ...] = (int,) if whole else (int, float)
+    least, most = -math.inf if low is None else low, math.inf if high is None else high
 
-    def one(value: Any) -> None:
+    def test(value: Any) -> None:
+        if type(value) is int and least <= value <= most:
+            return
         if flag and isinstance(value, bool):
             value = int(value)
         fits = isinstance(value, types) and not isinstance(value, bool)
@@ -90,20 +139,12 @@ def number_check(name: str, low: Number | None, high: Number | None, *, whole: b
         if isinstance(value, float) and not math.isfinite(value):
             raise _invalid(f"'{name}' must be {word}.", name, "invalid_value")
         kind = "integer" if isinstance(value, int) else "decimal"
-        if high is not None and value > high:
+        if value > most:
             raise _invalid(f"'{name}' must be at most {high}.", name, f"{kind}_above_max_value")
-        if low is not None and value < low:
+        if value < least:
             raise _invalid(f"'{name}' must be at least {low}.", name, f"{kind}_below_min_value")
 
-    def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        if path is None:
-            if (value := doc.get(name)) is not None:
-                one(value)
-        else:
-            for value in path.find(doc):
-                one(value)
-
-    return check
+    return test
 
 
 def completions_check(limit: int) -> Check:
@@ -133,15 +174,19 @@ def _prompts(doc: dict[str, Any]) -> int:
 
 
 def messages_check(limit: int) -> Check:
+    def too_many(name: str) -> Refuse:
+        return _invalid(f"'{name}' must have at most {limit} items.", name, "array_above_max_length")
+
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        for name in ("messages", "input"):
-            value = doc.get(name)
-            if not isinstance(value, list):
-                continue
-            lists = [v for v in value if isinstance(v, list)] if name == "messages" else []
-            own = value if name == "messages" or any(isinstance(v, dict) for v in value) else []
-            if max(map(len, [own, *lists])) > limit:
-                raise _invalid(f"'{name}' must have at most {limit} items.", name, "array_above_max_length")
+        messages, items = doc.get("messages"), doc.get("input")
+        if isinstance(messages, list):
+            if len(messages) > limit:
+                raise too_many("messages")
+            for one in messages:  # a list where there are several conversations
+                if isinstance(one, list) and len(one) > limit:
+                    raise too_many("messages")
+        if isinstance(items, list) and len(items) > limit and any(isinstance(v, dict) for v in items):
+            raise too_many("input")
 
     return check
 
@@ -156,22 +201,20 @@ def media_check(hosts: MediaHosts) -> Check:
 
 
 def control_check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-    if any(map(has_control, strings(doc))):
+    if holds_control(doc):
         raise _invalid("The request body holds control characters, which are not allowed here.", None, "invalid_value")
 
 
 def text_check(each: int | None, total: int | None) -> Check:
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        sum_ = 0
-        for segment in body.segments:
-            size = len(segment.text)
-            sum_ += size
-            if each is not None and size > each:
+        segments = body.segments
+        for segment in segments if each is not None else ():
+            if len(segment.text) > each:
                 m = re.match(r"[a-z_]+(\[[0-9]+\])?", segment.where)  # what follows may be keys of the caller's
                 where = m[0] if m else None
                 message = f"A text is longer than {each} characters."
                 raise _invalid(message, where, "string_above_max_length")
-        if total is not None and sum_ > total:
+        if total is not None and sum([len(segment.text) for segment in segments]) > total:
             message = f"The text of the request is longer than {total} characters."
             raise _invalid(message, None, "string_above_max_length")
 

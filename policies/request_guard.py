@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from policies.contract import Exchange, Kind, Policy, PolicyOptions, Refuse, RequestBody
-from policies.document import AllowTree, DottedPath, MediaHosts
+from policies.document import AllowTree, MediaHosts
 from policies.globs import any_of, is_plain
 from policies.request_checks import (
+    Bounds,
     Check,
     allow_check,
     completions_check,
@@ -24,7 +25,7 @@ from policies.request_checks import (
     media_check,
     messages_check,
     model_check,
-    number_check,
+    numbers_check,
     required_check,
     text_check,
 )
@@ -196,6 +197,8 @@ media_urls: refuse
         self._allow_route = any_of(o.routes.allow or ["*"])
         self._deny_route = any_of(o.routes.deny, fold=True)
         self._routes = bool(o.routes.allow or o.routes.deny)
+        self._methods = frozenset(o.methods)
+        self._max_body = o.max_body
 
     @property
     def reads(self) -> frozenset[Literal["request", "reply"]]:
@@ -209,16 +212,17 @@ media_urls: refuse
         return ", ".join(_shown(f, getattr(self.options, f)) for f in self._given) or "nothing to check"
 
     async def admit(self, x: Exchange) -> None:
-        o = self.options
-        if o.methods and x.method not in o.methods:
+        limit = self._max_body
+        if self._methods and x.method not in self._methods:
             raise Refuse(Kind.FORBIDDEN, "This method is not allowed here.")
         if self._routes:
             self._check_route(x.path)
-        if o.max_body is not None:
-            x.max_body = o.max_body if x.max_body is None else min(x.max_body, o.max_body)
+        if limit is not None:
+            if x.max_body is None or x.max_body > limit:
+                x.max_body = limit
             length = x.headers.get("content-length") or "0"
-            if x.bytes_in > o.max_body or (length.isascii() and length.isdigit() and _over(length, o.max_body)):
-                raise _too_large(o.max_body)
+            if x.bytes_in > limit or (length.isascii() and length.isdigit() and _over(length, limit)):
+                raise _too_large(limit)
 
     def _check_route(self, path: str) -> None:
         if not is_plain(path):
@@ -228,8 +232,9 @@ media_urls: refuse
             raise Refuse(Kind.FORBIDDEN, "This route is not allowed here.")
 
     async def inspect(self, x: Exchange, body: RequestBody) -> None:
-        if self.options.max_body is not None and body.size > self.options.max_body:
-            raise _too_large(self.options.max_body)
+        limit = self._max_body
+        if limit is not None and body.size > limit:
+            raise _too_large(limit)
         doc = body.doc
         if not isinstance(doc, dict):
             raise Refuse(Kind.INVALID_REQUEST, "The request body must be a JSON object.", code="invalid_type")
@@ -267,18 +272,12 @@ def _checks(o: RequestGuardOptions) -> Iterator[Check]:
         yield model_check(o.models, o.deny_models)
     if o.params.allow:
         yield allow_check(AllowTree(o.params.allow))
-    for name in o.params.deny:
-        yield deny_check(DottedPath(name))
+    if o.params.deny:
+        yield deny_check(o.params.deny)
     for name in o.required:
         yield required_check(name)
-    if o.max_tokens is not None:
-        for name in _TOKEN_PARAMS:
-            yield number_check(name, *_range(o.max_tokens), whole=True)
-    for name in ("n", "best_of", "logprobs", "top_logprobs"):
-        if (limit := getattr(o, name)) is not None:
-            yield number_check(name, *_range(limit), whole=True, flag=name == "logprobs")
-    for name, bounds in o.ranges.items():
-        yield number_check(name, bounds.min, bounds.max, whole=False)
+    if limits := list(_limits(o)):
+        yield numbers_check(limits)
     if o.max_completions is not None:
         yield completions_check(o.max_completions)
     if o.max_messages is not None:
@@ -289,6 +288,17 @@ def _checks(o: RequestGuardOptions) -> Iterator[Check]:
         yield control_check
     if o.max_text is not None or o.max_total_text is not None:
         yield text_check(o.max_text, o.max_total_text)
+
+
+def _limits(o: RequestGuardOptions) -> Iterator[Bounds]:
+    if o.max_tokens is not None:
+        for name in _TOKEN_PARAMS:
+            yield Bounds(name, *_range(o.max_tokens), whole=True)
+    for name in ("n", "best_of", "logprobs", "top_logprobs"):
+        if (limit := getattr(o, name)) is not None:
+            yield Bounds(name, *_range(limit), whole=True, flag=name == "logprobs")
+    for name, bounds in o.ranges.items():
+        yield Bounds(name, bounds.min, bounds.max, whole=False)
 
 
 def _range(limit: int | Range) -> tuple[Finite | None, Finite | None]:

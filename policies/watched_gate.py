@@ -101,7 +101,9 @@ class _WatchedGate(Gate):
             seconds = self._spent + clock() - began
             if _stops(self._applied, self._x, self._seen, self._channel, error, seconds):
                 self._over = as_cut(error).with_traceback(None)
-                raise Cut(self._over.reason, self._over.message) from None
+                if isinstance(error, Cut) and gate.edits:  # of the text that leaves before the cut
+                    self._edited(gate)
+                raise Cut(self._over.reason, self._over.message, self._over.at) from None
             return self._pushed
         self._clear = clear
         if gate.edits:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from policies.entry import When
 from policies.exchange import Exchange
-from policies.globs import any_of, glob, path_test
+from policies.globs import any_of, glob, path_test, remembered
 
 __all__ = ["NEVER", "Condition", "RouteFacts", "Test", "compile_when", "conditions_text"]
 
@@ -100,7 +100,8 @@ def _who(when: When) -> list[Test]:
 def _body(when: When, route: RouteFacts) -> list[Test]:
     tests: list[Test] = []
     if when.models:
-        named = any_of(when.models, fold=True)  # some backends compare without case: reach must not shrink
+        # Some backends compare without case: reach must not shrink.
+        named = remembered(any_of(when.models, fold=True))
         unknown = route.method is None and route.path is None
         unnamed = route.reads_request or route.reads_reply or unknown or named("")
         tests.append(lambda x: unnamed if x.model_asked is None else named(x.model_asked))

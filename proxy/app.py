@@ -123,7 +123,7 @@ class App:
     def _keep_old(self, error: Exception) -> None:
         """A reload failed: shout, and go on as before."""
         if isinstance(error, ConfigError):
-            problems = [(f"{p.file}:{p.line}:{p.column}", p.message) for p in error.problems]
+            problems = [(p.where, p.text) for p in error.problems]
         else:
             problems = [
                 (_source(self.runtime.config), str(error) if isinstance(error, PrepareError) else type(error).__name__)
@@ -146,6 +146,8 @@ class App:
         if self._ticks % 10:
             return
         self.server.sweep(now)
+        for runtime in (self.runtime, *self._retired):
+            runtime.beat(now)
         connections = self.server.connections
         self.metrics.now(streams=sum(c.streaming for c in connections), connections=len(connections))
         for old in [r for r in self._retired if not r.in_flight]:

@@ -1,21 +1,29 @@
-"""Channels of a reply: what gates decided about each line of text, and several gates in a row.
+"""Channels of a reply: what gates decided about each line of text.
 
-What lives here: Line (how far a channel's text is decided, and its replacements) and Chain (gate after gate, with
-offsets mapped back). What must never live here: events, JSON, wire shapes. All offsets are characters of the channel's
-text as the backend sent it.
+What lives here: Line (how far a channel's text is decided, and its replacements) and Book (the lines of one stream). What
+must never live here: events, JSON, wire shapes. All offsets are characters of the channel's text as the backend sent it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from policies.contract import Channel, Cut, Edit, Gate
 
-__all__ = ["Chain", "Line", "compose"]
+__all__ = ["Book", "Choice", "Guard", "Line"]
 
 Guard = Callable[[Channel], Sequence[Gate]]
+"""The gates of a channel, in the order of the policies."""
+
+
+class Choice:
+    """What the lines of one choice share. speaking: the one that had text last."""
+
+    __slots__ = ("speaking",)
+
+    def __init__(self) -> None:
+        self.speaking: Line | None = None
 
 
 class Line:
@@ -27,14 +35,31 @@ class Line:
     """
 
     __slots__ = (
-        "_base", "_digest", "_first", "channel", "cleared", "closed", "edited", "edits", "floor", "gate", "muted", "owner",
-        "pending", "pushed", "tail",
-    )  # fmt: skip
+        "_base",
+        "_context",
+        "_decided",
+        "_digest",
+        "_first",
+        "channel",
+        "cleared",
+        "closed",
+        "edited",
+        "edits",
+        "floor",
+        "gate",
+        "muted",
+        "owner",
+        "pending",
+        "pushed",
+        "tail",
+    )
 
-    def __init__(self, channel: Channel, gate: Gate | None, *, digest: bool = False) -> None:
+    def __init__(
+        self, channel: Channel, gate: Gate | None, owner: Choice | None = None, *, digest: bool = False
+    ) -> None:
         self.channel = channel
         self.gate = gate
-        self.owner: object = None
+        self.owner = owner or Choice()
         self.pushed = 0
         self.cleared = 0
         self.edits: list[Edit] = []
@@ -45,6 +70,8 @@ class Line:
         self.edited = False
         self.tail = ""  # text that was undecided when the gate closed
         self._base = 0  # the offset of the gate's first character
+        self._context = ""  # what the gate was given of text that is out
+        self._decided = 0  # as ``cleared``, but for text that is out undecided
         self._first = 0  # the first edit that can still touch text to come
         self._digest = blake2b(digest_size=16) if digest else None
 
@@ -96,12 +123,16 @@ class Line:
         self.gate = gate
         self.closed = self.pending = False
         self.floor = self.cleared = self.pushed
-        self._base = self.pushed - len(self.tail)
-        tail, self.tail = self.tail, ""
-        if gate is not None and tail:
-            gate.push(tail)
+        self._base = self._decided = self.pushed - len(self.tail)
+        self._context, self.tail = self.tail, ""
+        if gate is not None and self._context:
+            self._clear(gate.push(self._context))
             if gate.edits:
                 self._take(gate)
+
+    def remember(self, waiting: str) -> None:
+        """Before a close: keep what is undecided, for ``resume``. waiting: that part of it which is not out yet."""
+        self.tail = self._context[max(0, self._decided - self._base) :] + waiting
 
     def release(self) -> None:
         """Let go of everything that is held, decided or not."""
@@ -163,6 +194,7 @@ class Line:
         upto += self._base
         if upto > self.pushed:
             raise ValueError("a gate decided text that it has not seen")
+        self._decided = upto
         if upto > self.cleared:
             self.cleared = upto
 
@@ -189,157 +221,72 @@ class Line:
             self.cleared = max(self.cleared, min(cut.at + self._base, self.pushed))
 
 
-class _Piece:
-    """Text between two gates. start, end: where it stands in the source. fixed: decided text in front, once part of it
-    was replaced. text from ``at`` on: still to be decided by the next gate. plain: text is the source's own."""
+class Book:
+    """The lines of one stream. make: the gate of a channel, or None. digest: lines must know their whole text again.
 
-    __slots__ = ("at", "end", "fixed", "plain", "start", "text")
+    lines: by channel. scanned: the fields that had a gate.
+    """
 
-    def __init__(self, start: int, end: int, text: str, plain: bool) -> None:
-        self.start = start
-        self.end = end
-        self.text = text
-        self.plain = plain
-        self.fixed = ""
-        self.at = 0
+    __slots__ = ("_digest", "_live", "_make", "_owners", "lines", "scanned")
 
+    def __init__(self, make: Callable[[Channel], Gate | None], *, digest: bool) -> None:
+        self.lines: dict[Channel, Line] = {}
+        self.scanned: set[str] = set()
+        self._make = make
+        self._digest = digest
+        self._live: dict[int, Line] = {}  # lines whose gate is open, by id
+        self._owners: dict[int, Choice] = {}
 
-class _Stage:
-    """One gate of a chain, with the pieces it has been given and not decided."""
+    def line(self, channel: Channel) -> Line:
+        """A channel's line; its gate is made when the channel shows up."""
+        line = self.lines.get(channel)
+        if line is None:
+            line = self.lines[channel] = self.alone(channel)
+        return line
 
-    __slots__ = ("gate", "head", "pieces")
+    def alone(self, channel: Channel) -> Line:
+        """A line for one text that stands for itself."""
+        line = Line(channel, self.gate(channel), self._owners.setdefault(channel.choice, Choice()), digest=self._digest)
+        self._live[id(line)] = line
+        return line
 
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
-        self.head = 0  # the offset, in this gate's text, of the first undecided character
-        self.pieces: deque[_Piece] = deque()
+    def gate(self, channel: Channel) -> Gate | None:
+        """A new gate for a channel."""
+        gate = self._make(channel)
+        if gate is not None:
+            self.scanned.add(channel.field)
+        return gate
 
-    def run(self, pieces: list[_Piece], close: bool) -> tuple[list[_Piece], Cut | None]:
-        """Push pieces; return the decided ones."""
-        text = "".join([p.text for p in pieces])
-        stop: Cut | None = None
-        upto = self.head
-        try:
-            if text or not close:
-                upto = self.gate.push(text)
-            if close:
-                upto = self.gate.close()
-        except Cut as cut:
-            stop = cut
-            upto = max(upto, self.head if cut.at is None else cut.at)
-        return self.settle(pieces, upto), stop
+    def open(self, line: Line) -> None:
+        """A line goes on."""
+        self._live[id(line)] = line
 
-    def settle(self, pieces: list[_Piece], upto: int) -> list[_Piece]:
-        """The gate has seen these pieces, too, and decided up to an offset: the decided ones."""
-        self.pieces.extend(pieces)
-        edits, self.gate.edits = self.gate.edits, []
-        out: list[_Piece] = []
-        for edit in edits:
-            self._pass(edit.start, out)
-            self._replace(edit, out)
-        self._pass(upto, out)
-        return out
+    def done(self, line: Line) -> None:
+        """A line has ended and waits for nothing."""
+        self._live.pop(id(line), None)
 
-    def _pass(self, upto: int, out: list[_Piece]) -> None:
-        """Move decided text out as it is; of a replacement only when all of it is decided."""
-        pieces = self.pieces
-        while pieces:
-            piece = pieces[0]
-            left = len(piece.text) - piece.at
-            take = min(left, upto - self.head)
-            if take <= 0 and left:
-                return
-            self.head += take
-            if piece.plain:
-                text = piece.text[piece.at : piece.at + take]
-                out.append(_Piece(piece.start, piece.start + take, text, True))
-                piece.start += take
+    def live(self) -> list[Line]:
+        """The lines that have not ended."""
+        return list(self._live.values())
+
+    def held(self) -> tuple[int, int]:
+        """Characters that wait for a decision: (in tool arguments, elsewhere)."""
+        arguments = other = 0
+        for line in self._live.values():
+            if line.channel.kind == "arguments":
+                arguments += line.pushed - line.cleared
             else:
-                piece.fixed += piece.text[piece.at : piece.at + take]
-            piece.at += take
-            if piece.at == len(piece.text):
-                pieces.popleft()
-                if not piece.plain:
-                    out.append(_Piece(piece.start, piece.end, piece.fixed, False))
+                other += line.pushed - line.cleared
+        return arguments, other
 
-    def _replace(self, edit: Edit, out: list[_Piece]) -> None:
-        """One edit: every piece it touches becomes one replacement."""
-        start: int | None = None
-        end = 0
-        front = ""
-        while self.pieces and self.head < edit.end:
-            piece = self.pieces[0]
-            take = min(len(piece.text) - piece.at, edit.end - self.head)
-            self.head += take
-            start = piece.start if start is None else start
-            front += piece.fixed
-            piece.fixed = ""
-            if piece.plain:
-                piece.start += take
-                end = piece.start
-            else:
-                end = piece.end
-            piece.at += take
-            if piece.at < len(piece.text):
-                if not piece.plain:  # the edit ends inside a replacement: the rest of it is still to be decided
-                    piece.start, piece.fixed = start, front + edit.text
-                    return
-                break
-            self.pieces.popleft()
-        if start is not None:
-            out.append(_Piece(start, end, front + edit.text, False))
+    def mute(self, index: int, last: Line) -> None:
+        """Nothing that is undecided in a choice may ever leave. last: the line that was cut."""
+        for line in (*self.lines.values(), last):
+            if line.channel.choice == index and not line.muted:
+                line.mute()
+                self.done(line)
 
-
-class Chain(Gate):
-    """Gates in a row: each sees what the one before it lets out. Edits come back as edits of the source text."""
-
-    def __init__(self, gates: Sequence[Gate]) -> None:
-        super().__init__()
-        self._stages = [_Stage(gate) for gate in gates]
-        self._pushed = 0
-        self._cleared = 0
-        self.reach = sum(gate.reach for gate in gates)
-
-    def push(self, text: str) -> int:
-        start = self._pushed
-        self._pushed = end = start + len(text)
-        # Nothing held and nothing to replace, as nearly always: the text goes from gate to gate as it is.
-        for n, stage in enumerate(self._stages):
-            if stage.pieces:
-                return self._run([_Piece(start, end, text, True)] if text else [], n, close=False)
-            try:
-                upto = stage.gate.push(text)
-            except Cut as cut:
-                at = stage.head if cut.at is None else max(stage.head, cut.at)
-                pieces = stage.settle([_Piece(start, end, text, True)] if text else [], at)
-                return self._run(pieces, n + 1, close=False, stop=cut)
-            if stage.gate.edits or upto != stage.head + len(text):
-                pieces = stage.settle([_Piece(start, end, text, True)] if text else [], upto)
-                return self._run(pieces, n + 1, close=False)
-            stage.head = upto
-        self._cleared = end
-        return end
-
-    def close(self) -> int:
-        return self._run([], 0, close=True)
-
-    def _run(self, pieces: list[_Piece], first: int, *, close: bool, stop: Cut | None = None) -> int:
-        """Give pieces to the stages from ``first`` on."""
-        for stage in self._stages[first:]:
-            # after a cut the later gates judge what may still leave, as the end of the text
-            pieces, cut = stage.run(pieces, close or stop is not None)
-            stop = cut or stop
-        for piece in pieces:
-            self._cleared = piece.end
-            if not piece.plain and piece.end > piece.start:
-                self.edits.append(Edit(piece.start, piece.end, piece.text))
-        if stop is not None:
-            raise Cut(stop.reason, stop.message, self._cleared)
-        return self._cleared
-
-
-def compose(gates: Sequence[Gate]) -> Gate | None:
-    """One gate for a channel's gates, in order; None for none."""
-    if not gates:
-        return None
-    return gates[0] if len(gates) == 1 else Chain(gates)
+    def minded(self, index: int, field: str, part: int) -> bool:
+        """True when a gate minds a choice; the channel that every choice has is asked for first."""
+        self.line(Channel(index, field, part))
+        return any(line.gate is not None for c, line in self.lines.items() if c.choice == index)

@@ -48,9 +48,18 @@ class Problem:
     hint: str = ""
     excerpt: str = field(default="", compare=False)
 
+    @property
+    def where(self) -> str:
+        """``file:line:column``, or the file alone."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+    @property
+    def text(self) -> str:
+        """All that is said about it but its place in the file."""
+        return (f"{self.path}: " if self.path else "") + self.message + (f"; {self.hint}" if self.hint else "")
+
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
-        return where + (f"{self.path}: " if self.path else "") + self.message + (f"; {self.hint}" if self.hint else "")
+        return f"{self.where}: {self.text}"
 
 
 class ConfigError(Exception):

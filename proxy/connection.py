@@ -327,7 +327,8 @@ class ClientConnection(asyncio.Protocol):
 
     def begin(self, status: int, reason: bytes, fields: Fields, length: int | None) -> None:
         """The reply's head. length: bytes of the body; None: unknown, so chunked, or closed at its end for 1.0.
-        It leaves with the first piece of the body, or at ``flush``: one system call less per reply. A request whose body is not here whole is the connection's last."""
+        It leaves with the first piece of the body, or at ``flush``: one system call less per reply. A request whose
+        body is not here whole is the connection's last."""
         incoming = cast(Incoming, self.current)
         head = incoming.head
         close = head.close or self.server.draining or not incoming.complete
@@ -449,7 +450,7 @@ class ClientConnection(asyncio.Protocol):
         if incoming is not None and not incoming.complete:
             self._linger()
         elif self._reply_close or self.server.draining:
-            if self._queue or self._deaf:  # bytes may be left unread
+            if self._queue or self._deaf or self._read_paused:  # bytes may be left unread
                 self._linger()
             else:
                 self.transport.close()
@@ -506,6 +507,8 @@ class ClientConnection(asyncio.Protocol):
         if self.linger_until:
             if now > self.linger_until:
                 self.transport.abort()
+        elif self.transport.is_closing():  # the client has yet to take the last bytes
+            self.linger_until = now + (limits.write_timeout or LINGER)
         elif self.write_paused and limits.write_timeout and now - self.write_paused > limits.write_timeout:
             self.transport.abort()
         elif self._queue:

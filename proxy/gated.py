@@ -7,25 +7,25 @@ are the codec's).
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
-from policies.contract import Channel, Cut, Gate, Usage
+from policies.contract import Cut, Gate, Usage
 from proxy.channels import Guard, Line
-from proxy.dialects.contract import ALL, Dialect, Parsed, Part, StreamCodec, Unreadable
+from proxy.dialects.contract import ALL, Dialect, Part, Unreadable
+from proxy.judging import Judging
 from proxy.sse import MAX_EVENT, EventTooLarge, Oversize, Splitter, parse
-from proxy.waiting import Choice, Entry, Span, Template, learn, partial, render
+from proxy.waiting import Entry, Span, Template, learn
 from proxy.watched import WatchedStream, watch_whole
-from proxy.whole import OVERFLOW, UNREADABLE, gate_whole, make_gate
+from proxy.whole import OVERFLOW, UNREADABLE, gate_whole
 
-__all__ = ["OVERFLOW", "UNREADABLE", "GatedStream", "WatchedStream", "gate_whole", "make_gate", "watch_whole"]
+__all__ = ["OVERFLOW", "UNREADABLE", "GatedStream", "WatchedStream", "gate_whole", "watch_whole"]
 
 _TEMPLATES = 8
 _TRIES = 32  # shapes learnt per stream: a backend whose events never repeat must not cost more than parsing
 
 
-class GatedStream:
+class GatedStream(Judging):
     """One reply stream on its way through the gates.
 
     guard: the gates of a channel, asked once per channel (again when a channel goes on after its end). include_usage:
@@ -54,35 +54,22 @@ class GatedStream:
         codec = dialect.codec()
         if codec is None:
             raise ValueError(f"the dialect {dialect.name} has no streams")
-        self.cut: str | None = None
-        """The reason, once a cut has ended the stream."""
-        self.cuts: dict[int, str] = {}
-        """Choice to reason, for every choice that was cut."""
-        self.changed = False
-        """Something was rewritten or cut."""
+        super().__init__(codec, guard, closes_on_switch=interleave == "close")
         self.finished = False
         """The backend said that the reply is complete."""
         self.failed = False
         """The backend reported a failure inside the stream."""
         self.overflowed = False
+        self.has_ids = False
+        """The backend sends event ids: no comments of our own then."""
         """A bound was passed."""
-        self.scanned: set[str] = set()
-        """The fields that had a gate."""
-        self._codec: StreamCodec = codec
-        self._guard = guard
         self._include_usage = include_usage
         self._wanted = choices
         self._max_held = max_held
         self._max_arguments = max_arguments
         self._max_queue = 16 * max(max_event, dialect.max_event)
         self._releases = on_overflow == "release"
-        self._closes_on_switch = interleave == "close"
         self._splitter = Splitter(max(max_event, dialect.max_event), go_on=self._releases)
-        self._queue: deque[Entry] = deque()
-        self._queued = 0  # bytes in the queue
-        self._lines: dict[Channel, Line] = {}
-        self._live: dict[int, Line] = {}  # lines whose gate is open, by id
-        self._owners: dict[int, Choice] = {}
         self._templates: list[Template] = []
         self._tries = _TRIES
 
@@ -94,24 +81,34 @@ class GatedStream:
         return self._codec.usage
 
     @property
+    def changed(self) -> bool:
+        """Something was rewritten or cut."""
+        return self._queue.changed or bool(self.cuts) or self.cut is not None
+
+    @property
+    def scanned(self) -> set[str]:
+        """The fields that had a gate."""
+        return self._book.scanned
+
+    @property
     def held(self) -> int:
         """Characters that wait for a decision."""
-        return sum(line.pushed - line.cleared for line in self._live.values())
+        return sum(self._book.held())
 
     @property
     def queued(self) -> int:
         """Events that wait."""
-        return len(self._queue)
+        return len(self._entries)
 
     def waiting(self) -> list[Gate]:
         """The gates that hold text, for whoever can help them to a verdict; then call ``poll``."""
-        return [line.gate for line in self._live.values() if line.gate is not None and line.cleared < line.pushed]
+        return [line.gate for line in self._book.live() if line.gate is not None and line.cleared < line.pushed]
 
     def feed(self, data: bytes) -> bytes:
         """Bytes from the backend in, bytes for the client out."""
         if self.cut is not None:
             return b""
-        if not self._queue and self._splitter.idle:
+        if not self._entries and self._splitter.idle:
             for template in self._templates:
                 text = template.read(data)
                 if text:
@@ -125,9 +122,11 @@ class GatedStream:
     def poll(self) -> bytes:
         """Ask the gates that hold text again: a verdict may have come. Returns what may leave now."""
         out: list[bytes] = []
-        for line in list(self._live.values()):
+        for line in self._book.live():
             if self.cut is None and line.cleared < line.pushed:
                 self._guarded(line, line.ask, out)
+                if line.closed and not line.pending:
+                    self._book.done(line)
         self._after(out)
         return b"".join(out)
 
@@ -138,20 +137,17 @@ class GatedStream:
             return b""
         out: list[bytes] = []
         rest = self._splitter.rest()
-        try:
-            if rest:
+        if rest:
+            # an event that never ended: no client sees one that nobody can judge
+            with suppress(Unreadable):
                 self._event(rest, out)
-            self._close_all(ALL, out)
-            self._after(out)
-        except Unreadable:
-            # an event that never ended: no client sees it, and nobody can judge it
-            self._close_all(ALL, out)
-            self._after(out)
+        self._close_all(ALL, out)
+        self._after(out)
         return b"".join(out)
 
     def fail(self, message: str, type: str, code: str | None) -> bytes:
         """The backend's body broke off: what is undecided is lost, and an error event says so. No ``[DONE]`` follows."""
-        if self.cut is not None or (self.finished and not self._queue):
+        if self.cut is not None or (self.finished and not self._entries):
             return b""
         self._queue.clear()
         return self._codec.error(message, type, code)
@@ -187,22 +183,26 @@ class GatedStream:
                     self._again(raw, template, text, out)
                 return
         if isinstance(raw, Oversize):  # only where the bounds say release
-            self._let_go(out)
-            self._enqueue(Entry(raw))
+            self._let_go()
+            self._queue.add(Entry(raw))
             self._after(out)
             return
-        parsed = self._codec.parse(parse(raw))
-        self._codec.saw(parsed)
+        codec = self._codec
+        event = parse(raw)
+        self.has_ids |= event.has_id
+        parsed = codec.parse(event)
+        codec.saw(parsed)
         if parsed.simple and self._tries:
             self._learn(raw, parsed.parts[0])
         entry = Entry(raw, parsed)
         entry.open = True
-        self._enqueue(entry)
+        self._queue.add(entry)
         for part in parsed.parts:
             if self.cut is None:
                 self._give(entry, part, out)
         if self.cut is None and parsed.copies:
-            parsed.copies = self._minded(parsed)
+            at = 0 if codec.repeats else -1
+            parsed.copies = any(self._book.minded(i, codec.field, at) for i in parsed.choices or (0,))
         for end in parsed.ends:
             if self.cut is None:
                 self._close_all(end, out)
@@ -217,7 +217,7 @@ class GatedStream:
         start = line.pushed
         self._codec.events += 1
         stop: Cut | None = None
-        ahead = bool(self._queue)
+        ahead = bool(self._entries)
         try:
             line.push(text)
         except Cut as cut:
@@ -227,125 +227,17 @@ class GatedStream:
             return
         entry = Entry(raw, None, template)
         entry.spans.append(Span(line, start, start + len(text), text))
-        self._enqueue(entry)
+        self._queue.add(entry)
         if stop is not None:
             self._cut(line, stop, out)
         self._after(out)
-
-    def _enqueue(self, entry: Entry) -> None:
-        self._queue.append(entry)
-        self._queued += len(entry.raw)
 
     def _learn(self, raw: bytes, part: Part) -> None:
         found = learn(raw, part, self._codec)
         self._tries -= 1
         if found is not None:
-            line = self._line(part.channel)
-            self._templates.insert(0, Template(*found, line, self._owners[part.channel.choice]))
+            self._templates.insert(0, Template(*found, self._book.line(part.channel)))
             del self._templates[_TEMPLATES:]
-
-    # -- text --------------------------------------------------------------------------------------------------
-
-    def _line(self, channel: Channel) -> Line:
-        line = self._lines.get(channel)
-        if line is None:
-            line = self._lines[channel] = self._new_line(channel)
-        return line
-
-    def _new_line(self, channel: Channel) -> Line:
-        line = Line(channel, self._gate(channel), digest=self._codec.repeats)
-        line.owner = self._owners.setdefault(channel.choice, Choice())
-        self._live[id(line)] = line
-        return line
-
-    def _gate(self, channel: Channel) -> Gate | None:
-        gate = make_gate(channel, self._guard)
-        if gate is not None:
-            self.scanned.add(channel.field)
-        return gate
-
-    def _give(self, entry: Entry, part: Part, out: list[bytes]) -> None:
-        """Give one part's text to its gate."""
-        channel, text = part.channel, part.text
-        if channel.choice in self.cuts:
-            entry.spans.append(Span(Line(channel, None), 0, 0, text, ""))
-            return
-        known = self._lines.get(channel) if part.mode == "repeat" else None
-        if part.mode == "whole":
-            self._alone(entry, part, out)
-        elif known is not None and known.pushed:
-            self._same_again(entry, part, known, out)
-        else:
-            line = self._line(channel)
-            if self._speak(line, out):
-                entry.spans.append(Span(line, line.pushed, line.pushed + len(text), text))
-                self._guarded(line, lambda: line.push(text), out)
-                if part.mode == "repeat" and self.cut is None and not line.closed:
-                    self._close(line, out)
-
-    def _alone(self, entry: Entry, part: Part, out: list[bytes]) -> None:
-        """Text that stands for itself: decided at once."""
-        line = self._new_line(part.channel)
-        entry.spans.append(Span(line, 0, len(part.text), part.text))
-        self._guarded(line, lambda: line.push(part.text), out)
-        if self.cut is None and not line.closed:
-            self._close(line, out)
-
-    def _same_again(self, entry: Entry, part: Part, line: Line, out: list[bytes]) -> None:
-        """All of a channel's text once more: it gets the same replacements. Another text is judged anew."""
-        if not line.closed:
-            self._close(line, out)
-        if self.cut is not None:
-            return
-        if line.same(part.text) and not line.pending and not line.floor:
-            entry.spans.append(Span(line, 0, 0, part.text, line.render(part.text, 0, keep=True)))
-        else:
-            self._alone(entry, part, out)
-
-    def _speak(self, line: Line, out: list[bytes]) -> bool:
-        """A line is about to get text. False when that cut the stream."""
-        owner = line.owner
-        assert isinstance(owner, Choice)
-        other = owner.speaking
-        if other is not line:
-            owner.speaking = line
-            if other is not None and other.cleared < other.pushed and not other.closed and self._closes_on_switch:
-                self._close(other, out)
-        if line.closed and self.cut is None and not line.muted:
-            gate = self._gate(line.channel)
-            self._live[id(line)] = line
-            self._guarded(line, lambda: line.resume(gate), out)
-        return self.cut is None
-
-    def _close(self, line: Line, out: list[bytes]) -> None:
-        """Close a line's gate; remember what was undecided, in case the line goes on."""
-        line.tail = "".join(
-            span.text[max(0, line.cleared - span.start) :]
-            for entry in (self._queue if line.cleared < line.pushed else ())
-            for span in entry.spans
-            if span.line is line and span.fixed is None and span.end > line.cleared
-        )
-        self._guarded(line, line.close, out)
-        if not line.pending:
-            self._live.pop(id(line), None)
-
-    def _close_all(self, end: int | Channel, out: list[bytes]) -> None:
-        for line in list(self._live.values()):
-            if not line.closed and self.cut is None and end in (ALL, line.channel, line.channel.choice):
-                self._close(line, out)
-
-    def _guarded(self, line: Line, act: Callable[[], None], out: list[bytes]) -> None:
-        """Do something with a line's gate, and mind a cut."""
-        try:
-            act()
-        except Cut as cut:
-            self._cut(line, cut, out)
-
-    def _minded(self, parsed: Parsed) -> bool:
-        """True when a gate minds a choice of this event."""
-        for index in parsed.choices or (0,):
-            self._line(Channel(index, self._codec.field, 0 if self._codec.repeats else -1))
-        return any(line.gate is not None and line.channel.choice in (parsed.choices or (0,)) for line in self._lines.values())
 
     # -- out ---------------------------------------------------------------------------------------------------
 
@@ -353,42 +245,31 @@ class GatedStream:
         """Let go of what is clear; mind the bounds; end a reply whose last choice was cut."""
         if self.cut is not None:
             return
-        self._flush(out)
-        if self._queue and self._too_much():
-            if self._releases:
-                self._let_go(out)
-            else:
-                self.overflowed = True
-                self._stop(OVERFLOW, None, out)
-        elif self.cuts and not self._queue and not self._goes_on():
+        try:
+            self._queue.flush(out)
+            if self._entries and self._too_much():
+                if not self._releases:
+                    self.overflowed = True
+                    self._stop(OVERFLOW, None, out)
+                    return
+                self._let_go()
+                self._queue.flush(out)
+        except Unreadable:
+            self._stop(UNREADABLE, None, out)
+            return
+        if self.cuts and not self._entries and not self._goes_on():
             self._stop(next(iter(self.cuts.values())), None, out)
 
-    def _flush(self, out: list[bytes]) -> None:
-        queue = self._queue
-        while queue and queue[0].clear:
-            entry = queue.popleft()
-            self._queued -= len(entry.raw)
-            raw, changed = render(entry, self._codec, self.cuts, self._lines)
-            self.changed |= changed
-            if raw:
-                out.append(raw)
-
     def _too_much(self) -> bool:
-        held = arguments = 0
-        for line in self._live.values():
-            if line.channel.kind == "arguments":
-                arguments += line.pushed - line.cleared
-            else:
-                held += line.pushed - line.cleared
-        return held > self._max_held or arguments > self._max_arguments or self._queued > self._max_queue
+        arguments, held = self._book.held()
+        return held > self._max_held or arguments > self._max_arguments or self._queue.size > self._max_queue
 
-    def _let_go(self, out: list[bytes]) -> None:
+    def _let_go(self) -> None:
         """Release everything that is held, unjudged."""
         self.overflowed = True
-        for line in list(self._live.values()):
+        for line in self._book.live():
             if line.cleared < line.pushed:
                 line.release()
-        self._flush(out)
 
     def _goes_on(self) -> bool:
         """True while a choice that was not cut has not finished."""
@@ -397,36 +278,17 @@ class GatedStream:
 
     def _cut(self, line: Line, cut: Cut, out: list[bytes]) -> None:
         """A gate stopped its choice: the choice ends, and with the last one the stream."""
-        self.changed = True
         index = line.channel.choice
         self.cuts[index] = cut.reason
-        if not self._codec.per_choice or not self._goes_on():
+        if self._codec.per_choice and self._goes_on():
+            self._book.mute(index, line)
+            self._queue.add(Entry(self._codec.cut_choice(index, cut.message)))
+        else:
             self._codec.choices[index] = False  # whatever its last event says: it has not left
             self._stop(cut.reason, cut.message, out)
-            return
-        for other in (*self._lines.values(), line):
-            if other.channel.choice == index and not other.muted:
-                other.mute()
-                self._live.pop(id(other), None)
-        self._enqueue(Entry(self._codec.cut_choice(index, cut.message)))
 
     def _stop(self, reason: str, message: str | None, out: list[bytes]) -> None:
         """End the stream: what is clear, then the dialect's ending."""
         self.cut = reason
-        self.changed = True
-        queue = self._queue
-        try:
-            self._flush(out)
-            if queue:
-                out.append(partial(queue[0], self._codec))
-        except Unreadable:
-            pass  # it stays unsent
-        choices = self._codec.choices
-        for entry in queue:
-            for end in entry.parsed.ends if entry.parsed is not None else ():
-                for index in (end,) if isinstance(end, int) else ():
-                    if index in choices and index not in self.cuts:
-                        choices[index] = False  # its end never left
-        queue.clear()
-        self._live.clear()
+        self._queue.stop(out)
         out.append(self._codec.cut(message, include_usage=self._include_usage))

@@ -67,6 +67,7 @@ _PASS, _LOOK, _TAKE = 0, 1, 2
 _LOOKED = frozenset((b"content-type", b"content-encoding", b"x-request-id", b"x-forwarded-for"))
 _codes: dict[bytes, int] = {}
 _MAX_CODES = 4096
+_MAX_NAME = 64  # bytes; longer names are looked at anew each time
 
 
 def scan(raw: Fields) -> Head:
@@ -113,17 +114,20 @@ def scan(raw: Fields) -> Head:
             head.expect = value.strip().lower()
     if tokens is not None:
         _connection(head, tokens)
+    else:
+        head.upgrade = None
     if head.chunked and head.length is not None:
         raise BadHead("both Content-Length and Transfer-Encoding")
     return head
 
 
 def _learn(raw: Fields) -> dict[bytes, int]:
-    """The codes of these names, remembered while there is room."""
+    """The codes of these names. When there is no more room the memory starts again: what clients make up goes, and what
+    they use comes back."""
     found = {name: _code(name.lower()) for name, _ in raw}
-    if len(_codes) + len(found) <= _MAX_CODES:
-        _codes.update(found)
-        return _codes
+    if len(_codes) + len(found) > _MAX_CODES:
+        _codes.clear()
+    _codes.update((name, code) for name, code in found.items() if len(name) <= _MAX_NAME)
     return found
 
 

@@ -97,18 +97,28 @@ class Incoming:
         if self.limit and announced > self.limit:
             raise Fault(Kind.TOO_LARGE)
 
-    async def read(self, limit: int) -> bytes:
-        """The whole body, at most ``limit`` bytes. Raises Fault (TOO_LARGE, BODY_TIMEOUT, BAD_HTTP)."""
+    def at_hand(self, limit: int) -> bytes | None:
+        """The whole body where all of it has come, at most ``limit`` bytes, else None. Raises Fault (TOO_LARGE,
+        BODY_TIMEOUT, BAD_HTTP)."""
         self.set_limit(limit)
         if self.fault is not None:
             raise self.fault
-        if not self.complete:
+        return self._whole() if self.complete else None
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body, waited for. Raises what ``at_hand`` raises."""
+        body = self.at_hand(limit)
+        if body is None:
             self.waiter = asyncio.get_running_loop().create_future()
             self.flow(False)
             await self.waiter
-        body = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
-        self.chunks = [body]
+            body = self._whole()
         return body
+
+    def _whole(self) -> bytes:
+        if len(self.chunks) != 1:
+            self.chunks = [b"".join(self.chunks)]
+        return self.chunks[0]
 
     def take(self) -> bytes:
         """What is at hand of the body, without waiting; the pieces are given away."""

@@ -16,10 +16,12 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Embedded", "JsonError", "MinusZero", "Number", "decode", "decode_text", "encode", "scan"]
+__all__ = ["Embedded", "JsonError", "MinusZero", "Number", "decode", "decode_reply", "decode_text", "encode", "scan"]
 
 _POSITION = re.compile(r" \(byte (\d+)\)")
 _MINUS_ZERO = re.compile(rb"-0(?![0-9.eE])")  # also hits inside strings: then the slower decoder runs, that is all
+
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 class JsonError(ValueError):
@@ -115,7 +117,7 @@ def decode(data: bytes) -> Any:
     """
     try:
         doc = _decoder.decode(data)
-        if b"-0" in data and _MINUS_ZERO.search(data):
+        if b"-" in data and _MINUS_ZERO.search(data):  # faster than `b"-0" in data`, and that by far
             # Valid JSON by now; the standard decoder is the one that shows integers as text.
             doc = json.loads(data.decode(), parse_float=Number, parse_int=_integer)
         return doc
@@ -126,6 +128,43 @@ def decode(data: bytes) -> Any:
         raise JsonError("nested too deeply") from None
     except (msgspec.MsgspecError, ValueError) as e:
         raise _fault(str(e)) from None
+
+
+def decode_reply(data: bytes) -> Any:
+    """As ``decode``, but a surrogate without its other half is read as U+FFFD: servers whose strings are UTF-16 cut a
+    character in two between events, and each half arrives alone. Raises JsonError."""
+    try:
+        return decode(data)
+    except JsonError as fault:
+        if b"\\u" not in data:
+            raise
+        try:
+            doc = json.loads(data.decode(), parse_float=Number, parse_int=_integer, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            raise fault from None
+    return _whole_characters(doc)
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError
+
+
+def _whole_characters(doc: Any) -> Any:
+    """Replace lone surrogates in all strings, keys included."""
+    top = [doc]
+    todo: list[Any] = [top]
+    while todo:
+        box = todo.pop()
+        if isinstance(box, dict):
+            items = list(box.items())
+            box.clear()
+            box.update((_LONE.sub("\ufffd", key), value) for key, value in items)
+        for key, value in box.items() if isinstance(box, dict) else enumerate(box):
+            if isinstance(value, str):
+                box[key] = _LONE.sub("\ufffd", value)
+            elif isinstance(value, dict | list):
+                todo.append(value)
+    return top[0]
 
 
 def scan(data: bytes) -> Any:

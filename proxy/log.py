@@ -56,7 +56,8 @@ class Log:
         self.refused = self.unwritten = 0
         self._queue: deque[Exchange | RequestLine | EventLine] = deque()
         self._idle = True
-        self._wake, self._stop = threading.Event(), threading.Event()
+        self._wake, self._stop, self._open = threading.Event(), threading.Event(), threading.Event()
+        self._open.set()
         self._broken = self._give_up = False
         self._lagging, self._carry = min(_LAGGING, limit), b""
         self._requests = format != "off"
@@ -100,9 +101,17 @@ class Log:
         """An error's type and place; never its message, which may quote data."""
         self.event("error", name, error=type(error).__name__, where=place_of(error.__traceback__), **fields)
 
+    def hold(self, on: bool) -> None:
+        """Let lines wait, or write on: for a while in which the output belongs to somebody else."""
+        if on:
+            self._open.clear()
+        else:
+            self._open.set()
+
     def close(self, timeout: float = 2.0) -> bool:
         """Write what waits, for at most ``timeout`` seconds; True when all of it went out."""
         self._stop.set()
+        self.hold(False)
         self._wake.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -123,6 +132,7 @@ class Log:
                 # Take what has gathered, then sleep again: a thread that kept up with every line would hand the
                 # interpreter's lock to and fro for each (measured: 10 us per request instead of 5).
                 self._stop.wait(self._linger)
+                self._open.wait()
                 self._due = len(self._queue)
                 while self._due or self._carry or self._untold():
                     data, lines, told = self._batch()

@@ -86,7 +86,12 @@ class WatchedPump(Pump):
 
     __slots__ = ("watch",)
     tier = "watched"
-    watch: WatchedStream
+
+    def __init__(
+        self, conn: ClientConnection, up: BackendConnection, x: Exchange, clock: Callable[[], float], watch: WatchedStream
+    ) -> None:
+        super().__init__(conn, up, x, clock)
+        self.watch = watch
 
     def data(self, chunk: bytes) -> None:
         super().data(chunk)
@@ -97,36 +102,54 @@ class WatchedPump(Pump):
         super().end(trailers)
 
     def lost(self, fault: Fault) -> None:
+        """Between two events an error event can tell the client why; the body breaks in any case."""
         self.x.usage = self.watch.usage
+        event = self.watch.fail(fault.message, fault.row.type, fault.code)
+        if event is not None:
+            super().data(event)
         super().lost(fault)
 
 
 class WatchedWholePump(Pump):
-    """Watched tier for a whole JSON reply; kept up to ``cap`` bytes to read its usage from."""
+    """Watched tier for a whole JSON reply; kept up to ``cap`` bytes, to read its usage from."""
 
     __slots__ = ("cap", "kept", "read")
     tier = "watched"
-    cap: int
-    kept: list[bytes]
-    read: Callable[[bytes], Usage | None]
+
+    def __init__(
+        self, conn: ClientConnection, up: BackendConnection, x: Exchange, clock: Callable[[], float],
+        read: Callable[[bytes], Usage | None], cap: int,
+    ) -> None:  # fmt: skip
+        super().__init__(conn, up, x, clock)
+        self.read = read
+        self.cap = cap
+        self.kept: list[bytes] = []
 
     def data(self, chunk: bytes) -> None:
         super().data(chunk)
         if self.sent <= self.cap:
             self.kept.append(chunk)
+        else:
+            self.kept.clear()
 
     def end(self, trailers: Fields) -> None:
         super().end(trailers)
         if self.sent <= self.cap:
-            self.x.usage = self.read(b"".join(self.kept))
+            self.x.usage = self.read(self.kept[0] if len(self.kept) == 1 else b"".join(self.kept))
 
 
 class GatedStreamPump(Pump):
     """Gated tier for an event stream."""
 
-    __slots__ = ("stream",)
+    __slots__ = ("__weakref__", "quiet_since", "stream")
     tier = "gated"
-    stream: GatedStream
+
+    def __init__(
+        self, conn: ClientConnection, up: BackendConnection, x: Exchange, clock: Callable[[], float], stream: GatedStream
+    ) -> None:
+        super().__init__(conn, up, x, clock)
+        self.stream = stream
+        self.quiet_since = 0.0  # monotonic: since when nothing has left although text is held; 0: nothing is held
 
     def data(self, chunk: bytes) -> None:
         stream = self.stream
@@ -135,6 +158,19 @@ class GatedStreamPump(Pump):
             super().data(out)
         if stream.cut is not None:
             self._cut()
+
+    def beat(self, now: float, after: float) -> None:
+        """Called about once a second: when text has been held for ``after`` seconds, a comment keeps the connection
+        alive. An SSE comment is ignored by every client, unless the backend sends ids (openai-python then reads the
+        comment's empty line as an event)."""
+        if self.finished or not self.stream.held:
+            self.quiet_since = 0.0
+        elif not self.quiet_since:
+            self.quiet_since = now
+        elif now - self.quiet_since >= after:
+            self.quiet_since = now
+            if not self.stream.has_ids:
+                super().data(b": keep-alive\n\n")
 
     def end(self, trailers: Fields) -> None:
         out = self.stream.end()
@@ -166,13 +202,17 @@ class GatedStreamPump(Pump):
 class WholePump(Pump):
     """Gated tier for a whole reply: collects it, up to ``cap`` bytes; the relay judges and sends it."""
 
-    __slots__ = ("body", "cap", "fault", "kept", "trailers")
+    __slots__ = ("body", "cap", "fault", "kept")
     tier = "gated"
-    cap: int
-    kept: list[bytes]
-    body: bytes
-    fault: Fault | None
-    trailers: Fields
+
+    def __init__(
+        self, conn: ClientConnection, up: BackendConnection, x: Exchange, clock: Callable[[], float], cap: int
+    ) -> None:
+        super().__init__(conn, up, x, clock)
+        self.cap = cap
+        self.kept: list[bytes] = []
+        self.body = b""
+        self.fault: Fault | None = None
 
     def data(self, chunk: bytes) -> None:
         self.sent += len(chunk)
@@ -185,7 +225,6 @@ class WholePump(Pump):
     def end(self, trailers: Fields) -> None:
         self.ended_at = self.clock()
         self.body = b"".join(self.kept)
-        self.trailers = trailers
         self._wake()
 
     def lost(self, fault: Fault) -> None:

@@ -42,7 +42,13 @@ async def read(work: Work) -> bytes | None:
     Raises Refuse, and Fault (INVALID_JSON, UNSUPPORTED_ENCODING, TOO_LARGE and what reading raises).
     """
     x, plan = work.x, work.plan
-    doc, raw = await _document(work)
+    doc, raw = _UNREAD, b""
+    sort = _sort(work)
+    if sort is not _OTHER:
+        limit = work.runtime.settings.limits.inspected_body
+        at_hand = work.incoming.at_hand(limit)
+        raw = await _wait(work, limit) if at_hand is None else at_hand
+        doc = _document(raw, sort)
     if doc is _UNREAD:
         if plan.inspect and x.method in BODY_METHODS and work.incoming.size:
             x.scanned_request = "no: not JSON"
@@ -66,31 +72,43 @@ async def read(work: Work) -> bytes | None:
 
 
 _UNREAD: Any = object()
+_JSON, _MAYBE, _OTHER = "JSON", "may be JSON", "not to be read"
 
 
-async def _document(work: Work) -> tuple[Any, bytes]:
-    """The decoded body, or _UNREAD where there is none or it is not JSON and need not be."""
-    x, route, incoming = work.x, work.route, work.incoming
-    head = incoming.head
-    if x.method not in BODY_METHODS or not (head.chunked or head.length):
-        return _UNREAD, b""
+def _sort(work: Work) -> str:
+    """What the head says of the body. Raises Fault UNSUPPORTED_ENCODING for JSON in an encoding that is not read."""
+    head = work.incoming.head
+    if work.x.method not in BODY_METHODS or not (head.chunked or head.length):
+        return _OTHER
     content_type = (head.content_type or b"").lower()
-    must = route.json or b"json" in content_type
+    must = work.route.json or b"json" in content_type
     if not must and (not work.plan.inspect or content_type.startswith(b"multipart/")):
-        return _UNREAD, b""
+        return _OTHER
     if head.content_encoding not in (None, b"identity") or not _utf8(content_type):
         raise Fault(Kind.UNSUPPORTED_ENCODING)
-    if head.expect == b"100-continue" and not incoming.complete:
+    return _JSON if must else _MAYBE
+
+
+async def _wait(work: Work, limit: int) -> bytes:
+    """The body, as soon as all of it has come; what Incoming.read raises."""
+    if work.incoming.head.expect == b"100-continue":
         work.conn.interim(100, b"Continue", [])
     started = work.clock()
-    raw = await incoming.read(work.runtime.settings.limits.inspected_body)
-    x.upstream_wait += work.clock() - started
+    raw = await work.incoming.read(limit)
+    work.x.upstream_wait += work.clock() - started
+    return raw
+
+
+def _document(raw: bytes, sort: str) -> Any:
+    """The decoded body, or _UNREAD where there is none or it is not JSON and need not be."""
+    if not raw:
+        return _UNREAD
     try:
         # a backend may take JSON under any Content-Type: what looks like a document is read as one
-        return (jsonio.decode(raw), raw) if raw else (_UNREAD, raw)
+        return jsonio.decode(raw)
     except jsonio.JsonError as e:
-        if not must:
-            return _UNREAD, raw
+        if sort is _MAYBE:
+            return _UNREAD
         raise Fault(Kind.INVALID_JSON, message=f"The request's body is not valid JSON: {e}.") from None
 
 

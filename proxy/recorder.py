@@ -29,8 +29,11 @@ _OWN = f.REQUEST.at("overhead")
 _OWN_SUM = _OWN + len(f.OVERHEAD) + 1
 _ATTEMPT_SUM, _REUSED = len(f.DURATION) + 1, f.ATTEMPT.at("reused")
 _POLICY_SUM = len(f.OVERHEAD) + 1
+_INPUT_SUM = len(f.GEN_AI_TOKENS) + 1
 _OUTPUT, _CACHED = f.MODEL.at("output"), f.MODEL.at("cached")
+_OUTPUT_SUM = _OUTPUT + _INPUT_SUM
 _MODEL_TOOK, _CHUNK = f.MODEL.at("duration"), f.MODEL.at("first_chunk")
+_MODEL_TOOK_SUM = _MODEL_TOOK + len(f.GEN_AI_SECONDS) + 1
 
 _STATUSES = {int(s): str(int(s)) for s in HTTPStatus} | {499: "499", 529: "529", 0: "none"}
 _TIERS = frozenset({"opaque", "watched", "gated", "tunnel"})
@@ -149,8 +152,9 @@ class Recorder:
             base = self._row(f.POLICY, self._names(policy), self._names(phase), self._names(verdict))
             if len(self._policies) < 4096:
                 self._policies[policy, phase, verdict] = base
-        self._v[base + bisect_left(f.OVERHEAD, seconds)] += 1.0
-        self._v[base + _POLICY_SUM] += seconds
+        v = self._v
+        v[base + bisect_left(f.OVERHEAD, seconds)] += 1.0
+        v[base + _POLICY_SUM] += seconds
 
     def held(self, seconds: float, characters: int) -> None:
         """A moderated reply ended: the longest time and the most characters that it held back."""
@@ -229,15 +233,22 @@ class Recorder:
             base = self._row(f.MODEL, *operation, name)
             if name != OTHER:
                 self._models[x.dialect, model] = base
-        if x.usage is not None:
-            self._observe(base, f.GEN_AI_TOKENS, _sane(x.usage.prompt))
-            self._observe(base + _OUTPUT, f.GEN_AI_TOKENS, _sane(x.usage.completion))
-            self._v[base + _CACHED] += _sane(x.usage.cached)
-        self._observe(base + _MODEL_TOOK, f.GEN_AI_SECONDS, took)
+        v, usage = self._v, x.usage
+        if usage is not None:
+            tokens = _sane(usage.prompt)
+            v[base + bisect_left(f.GEN_AI_TOKENS, tokens)] += 1.0
+            v[base + _INPUT_SUM] += tokens
+            tokens = _sane(usage.completion)
+            v[base + _OUTPUT + bisect_left(f.GEN_AI_TOKENS, tokens)] += 1.0
+            v[base + _OUTPUT_SUM] += tokens
+            if usage.cached:
+                v[base + _CACHED] += _sane(usage.cached)
+        v[base + _MODEL_TOOK + bisect_left(f.GEN_AI_SECONDS, took)] += 1.0
+        v[base + _MODEL_TOOK_SUM] += took
         if x.stream and x.first_byte is not None:
             self._observe(base + _CHUNK, f.GEN_AI_FIRST_CHUNK, x.first_byte - x.started)
 
 
 def _sane(tokens: int) -> int:
     """A backend's own number: a counter must not fall, nor a float overflow, whatever it says."""
-    return min(max(tokens, 0), 10**9)
+    return tokens if 0 <= tokens <= 1_000_000_000 else 0 if tokens < 0 else 1_000_000_000

@@ -151,12 +151,12 @@ class Work:
                 reply = await self._attempt(backend, attempt, sent)
             except Fault as fault:
                 attempt.kind = fault.kind
-                if fault.row.side == "backend":
-                    backend.reachable = fault.kind is not Kind.BACKEND_CONNECT
+                stood = self.up is not None  # without a connection the backend has taken nothing
+                if fault.row.side == "backend" and fault.kind is not Kind.BACKEND_UNAVAILABLE:
+                    backend.reachable = stood
                 self._observe(attempt)
                 self.release()
-                # only a connection that never stood is certain to have cost the backend nothing
-                if fault.kind is not Kind.BACKEND_CONNECT or not left:
+                if stood or not left:
                     raise
             else:
                 attempt.status = reply.status
@@ -181,6 +181,7 @@ class Work:
             except Fault as fault:
                 if fault.kind is not Kind.BACKEND_RESET or not up.stale():
                     raise
+                self.up = None
         return await self._send(backend, await backend.pool.connect(), attempt, rewritten)
 
     async def _send(self, backend: Backend, up: BackendConnection, attempt: Attempt, rewritten: bytes | None) -> Reply:

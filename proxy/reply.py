@@ -1,27 +1,28 @@
-"""From a reply's head to its last byte: the fields the client gets, and the tier in which the body is moved.
+"""From a reply's head to its last byte: the fields that the client gets, and the order of things.
 
-What lives here: the choice of the tier, and why a reply was not scanned. What must never live here: work per chunk.
+What must never live here: which tier (tiers.py), work per chunk (pump.py).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from policies.contract import Channel, Gate, Headers, Kind, ReplyHead
+from policies.contract import Headers, Kind, ReplyHead
 from proxy.faults import Fault
-from proxy.gated import GatedStream, WatchedStream, gate_whole, watch_whole
 from proxy.headers import Fields
-from proxy.pump import GatedStreamPump, Pump, WatchedPump, WatchedWholePump, WholePump
+from proxy.pump import GatedStreamPump, WholePump
+from proxy.tiers import choose, gates
 from proxy.tunnel import tunnel
-from proxy.upstream import BackendConnection, Reply
+from proxy.upstream import Reply
+from proxy.watched import watch_whole
+from proxy.whole import UNREADABLE, gate_whole
 
 if TYPE_CHECKING:
     from proxy.relay import Work
 
 #: Fields that describe the original body and are wrong for a changed one (RFC 9110 8.8, RFC 9530).
 _OF_THE_BODY = frozenset((b"etag", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"accept-ranges"))
-#: Bytes of a whole reply that is read for its token usage; embeddings of big batches pass unread.
-WATCH_CAP = 1_000_000
 
 
 async def answer(work: Work, reply: Reply) -> None:
@@ -37,10 +38,11 @@ async def answer(work: Work, reply: Reply) -> None:
         x.tier = "tunnel"
         fields.append((b"Upgrade", reply.head.upgrade or b"websocket"))
         conn.begin(101, reply.reason, _respond(work, reply.status, fields), None)
+        conn.flush()
         x.committed = True
         await tunnel(conn, up, x)
         return
-    pump = _pump(work, reply, up)
+    pump = choose(work, reply, up)
     x.tier = pump.tier
     if isinstance(pump, WholePump):
         up.attach(pump)
@@ -79,70 +81,14 @@ def _respond(work: Work, status: int, fields: Fields) -> Fields:
     return head.headers.fields
 
 
-def _pump(work: Work, reply: Reply, up: BackendConnection) -> Pump:
-    """Choose the tier: gated where a gate may act and the body can be read, watched for usage, else opaque."""
-    x, plan, route, settings = work.x, work.plan, work.route, work.runtime.settings
-    conn, clock = work.conn, work.clock
-    content_type = (reply.head.content_type or b"").lower()
-    stream = content_type.startswith(b"text/event-stream")
-    if stream:
-        x.stream = conn.streaming = True
-    readable = (stream or b"json" in content_type) and reply.head.content_encoding in (None, b"identity")
-    good = 200 <= reply.status < 300 and reply.status != 204 and x.method != "HEAD"
-    if plan.guard and good and not route.textless:
-        if readable and route.reads_reply:
-            x.scanned_reply = "yes"
-            return _gated(work, up, stream)
-        x.scanned_reply = "no: content type" if route.reads_reply else "no: route"
-        if route.reads_reply and settings.unscanned == "refuse" and plan.enforces(x, "reply"):
-            raise Fault(Kind.BACKEND_PROTOCOL, "a reply that policies cannot read")
-    if settings.usage and good and readable and route.dialect.counts:
-        if stream:
-            watched = WatchedPump(conn, up, x, clock)
-            watched.watch = WatchedStream(route.dialect)
-            return watched
-        if (reply.head.length or 0) <= WATCH_CAP:
-            whole = WatchedWholePump(conn, up, x, clock)
-            whole.cap, whole.kept = WATCH_CAP, []
-            whole.read = lambda body: watch_whole(route.dialect, body)
-            return whole
-    return Pump(conn, up, x, clock)
-
-
-def _gated(work: Work, up: BackendConnection, stream: bool) -> Pump:
-    conn, x, clock, settings = work.conn, work.x, work.clock, work.runtime.settings
-    if not stream:
-        whole = WholePump(conn, up, x, clock)
-        whole.cap, whole.kept, whole.body, whole.fault, whole.trailers = (
-            settings.limits.inspected_body,
-            [],
-            b"",
-            None,
-            [],
-        )
-        return whole
-    pump = GatedStreamPump(conn, up, x, clock)
-    options = work.doc.get("stream_options") if isinstance(work.doc, dict) else None
-    pump.stream = GatedStream(
-        work.route.dialect, lambda channel: gates(work, channel),
-        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        max_event=settings.stream.max_event, max_held=settings.stream.max_held, on_overflow=settings.stream.on_overflow,
-    )  # fmt: skip
-    return pump
-
-
-def gates(work: Work, channel: Channel) -> list[Gate]:
-    """The gates of one reply channel, in the order of policy.yaml."""
-    found = [guard(work.x, channel) for guard in work.plan.guard]
-    return [gate for gate in found if gate is not None]
-
-
 def _whole(work: Work, reply: Reply, pump: WholePump) -> None:
     """Judge a whole reply and send it."""
     x, conn = work.x, work.conn
     if pump.fault is not None:
         raise pump.fault
-    body, changed, cut = gate_whole(work.route.dialect, pump.body, lambda channel: gates(work, channel))
+    body, changed, cut = gate_whole(work.route.dialect, pump.body, partial(gates, work))
+    if cut == UNREADABLE:
+        raise Fault(Kind.BACKEND_PROTOCOL, "a reply that is not what its route promises")
     x.usage = watch_whole(work.route.dialect, pump.body)
     fields = reply.fields
     if changed:

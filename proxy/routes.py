@@ -36,7 +36,9 @@ class Route:
     streams: bool = False
 
 
-def _read(name: str, path: str, dialect: str, *, reply: bool = True, streams: bool = False, method: str = "POST") -> Route:
+def _read(
+    name: str, path: str, dialect: str, *, reply: bool = True, streams: bool = False, method: str = "POST"
+) -> Route:
     pattern = "{}" in path
     return Route(
         name, method, None if pattern else path, DIALECTS[dialect], path, reads_request=True, reads_reply=reply,

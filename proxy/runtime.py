@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from weakref import WeakSet
 
 from policies.chain import Hooks, Plan, RouteFacts, Step, close_all, compile_plan, prepare_all
 from proxy.backends import Backend
 from proxy.config import Config
+from proxy.pump import GatedStreamPump
 from proxy.routes import ROUTES, Route
 
 
@@ -39,6 +41,7 @@ class Runtime:
         self.maps_models = any(b.settings.models for b in self.backends.values())
         self.plans: dict[str, Plan] = {r.name: compile_plan(self.steps, facts(r), hooks) for r in ROUTES}
         self.in_flight = 0
+        self.gated: WeakSet[GatedStreamPump] = WeakSet()  # streams under way, for their heartbeats
 
     async def prepare(self) -> None:
         """Let the policies open what they need. On an error everything half-open is closed again, and it is raised."""
@@ -54,6 +57,12 @@ class Runtime:
     def sweep(self, now: float) -> None:
         for backend in self.backends.values():
             backend.pool.sweep(now)
+
+    def beat(self, now: float) -> None:
+        """Called about once a second: comments for clients whose text is held."""
+        after = self.settings.stream.keepalive
+        for pump in list(self.gated) if after else ():
+            pump.beat(now, after)
 
 
 def steps_of(config: Config) -> list[Step]:

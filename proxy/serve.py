@@ -98,7 +98,7 @@ async def process(
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _asked, stop, app)
     if worker is not None:
         worker.follow_parent(settings.drain_timeout + supervisor.GRACE)
     try:
@@ -145,6 +145,13 @@ async def _admin(app: App, index: int, sockets: Sequence[socket.socket]) -> Call
 
     runner = await start_admin(build_admin(Status(app, index)), sockets)
     return runner.cleanup
+
+
+def _asked(stop: asyncio.Event, app: App) -> None:
+    """Told to stop; told twice: do not wait for running requests."""
+    if stop.is_set():
+        app.server.hurry()
+    stop.set()
 
 
 async def _reload(app: App) -> None:

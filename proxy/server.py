@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
+from math import inf
 from typing import Any
 
 from proxy.connection import ClientConnection
@@ -44,6 +45,7 @@ class Server:
         self.tasks: set[asyncio.Task[None]] = set()
         self.draining = False
         self._servers: list[asyncio.AbstractServer] = []
+        self._deadline = inf
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -75,6 +77,10 @@ class Server:
         for connection in list(self.connections):
             connection.sweep(now)
 
+    def hurry(self) -> None:
+        """Wait no longer in a drain, now or later: cut off what runs."""
+        self._deadline = 0.0
+
     async def drain(self, timeout: float) -> bool:
         """Stop listening, let running requests end, close. False: some had to be cut off after ``timeout`` seconds."""
         self.draining = True  # from now on replies say Connection: close
@@ -86,9 +92,9 @@ class Server:
         for connection in list(self.connections):
             if connection.idle:
                 connection.transport.close()
-        deadline = self._loop.time() + timeout
-        while self.tasks and self._loop.time() < deadline:
-            await asyncio.wait(set(self.tasks), timeout=min(0.2, max(0.0, deadline - self._loop.time())))
+        self._deadline = min(self._deadline, self._loop.time() + timeout)
+        while self.tasks and (left := self._deadline - self._loop.time()) > 0:
+            await asyncio.wait(set(self.tasks), timeout=min(0.2, left))
         clean = not self.tasks
         for connection in list(self.connections):
             if connection.current is not None:

@@ -158,6 +158,8 @@ class StreamLimits(Record):
     """Bytes of one server-sent event."""
     max_held: Size = 4096
     """Characters held back on one channel while a rule is undecided."""
+    keepalive: Duration = 15.0
+    """When text has been held for this long a comment goes out, so that nobody on the way gives up; 0: never."""
     on_overflow: Literal["cut", "release"] = "cut"
     """What happens at either bound: end the reply, or let the text go unjudged."""
 

@@ -44,11 +44,17 @@ class Event:
 
 
 def parse(raw: bytes) -> Event:
-    """The fields of one event's raw bytes."""
+    """The fields of one event's raw bytes. A byte order mark is dropped before any event, not before the first alone: a
+    lenient reader must not see data that was not seen here."""
+    # What vLLM writes: an `event: ` line or none, one `data: ` line and LF LF.
     end = len(raw) - 2
-    # What vLLM writes: one `data: ` line and LF LF.
-    if raw.startswith(b"data: ") and raw.find(b"\n") == end and raw.endswith(b"\n\n") and b"\r" not in raw:
-        return Event(raw, raw[6:end], None, False)
+    if raw.endswith(b"\n\n") and b"\r" not in raw:
+        if raw.startswith(b"data: ") and raw.find(b"\n") == end:
+            return Event(raw, raw[6:end], None, False)
+        if raw.startswith(b"event: "):
+            at = raw.find(b"\n")
+            if raw.startswith(b"data: ", at + 1) and raw.find(b"\n", at + 1) == end:
+                return Event(raw, raw[at + 7 : end], raw[7:at], False)
     data: list[bytes] = []
     name: bytes | None = None
     has_id = False

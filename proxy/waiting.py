@@ -6,26 +6,18 @@ never live here: gates being asked, order, cuts.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from policies.contract import Channel
 from proxy import jsonio
-from proxy.channels import Line
+from proxy.channels import Choice, Line
 from proxy.dialects.contract import ALL, Parsed, Part, StreamCodec, Unreadable
 from proxy.sse import parse
 
-__all__ = ["Choice", "Entry", "Span", "Template", "learn", "partial", "render"]
+__all__ = ["Entry", "Queue", "Span", "Template", "learn"]
 
 _PROBE = "\x7fheadgate\x7f"
-
-
-class Choice:
-    """What the lines of one choice share: which of them spoke last."""
-
-    __slots__ = ("speaking",)
-
-    def __init__(self) -> None:
-        self.speaking: Line | None = None
 
 
 class Template:
@@ -33,11 +25,11 @@ class Template:
 
     __slots__ = ("least", "line", "owner", "prefix", "start", "stop", "suffix")
 
-    def __init__(self, prefix: bytes, suffix: bytes, line: Line, owner: Choice) -> None:
+    def __init__(self, prefix: bytes, suffix: bytes, line: Line) -> None:
         self.prefix = prefix  # up to and with the opening quote
         self.suffix = suffix  # from the closing quote
         self.line = line
-        self.owner = owner
+        self.owner: Choice = line.owner
         self.start = len(prefix) - 1
         self.stop = 1 - len(suffix)
         self.least = len(prefix) + len(suffix)
@@ -81,6 +73,66 @@ class Entry:
         return not self.open
 
 
+class Queue:
+    """The events that wait, in order. size: their bytes. changed: something left in another form than it came."""
+
+    __slots__ = ("_codec", "_cuts", "_lines", "changed", "entries", "size")
+
+    def __init__(self, codec: StreamCodec, cuts: dict[int, str], lines: dict[Channel, Line]) -> None:
+        self.entries: deque[Entry] = deque()
+        self.size = 0
+        self.changed = False
+        self._codec = codec
+        self._cuts = cuts
+        self._lines = lines
+
+    def add(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self.size += len(entry.raw)
+
+    def flush(self, out: list[bytes]) -> None:
+        """Let go of what is clear. Raises Unreadable when an event cannot be written anew: it is lost."""
+        entries = self.entries
+        while entries and entries[0].clear:
+            entry = entries.popleft()
+            self.size -= len(entry.raw)
+            raw, changed = _render(entry, self._codec, self._cuts, self._lines)
+            self.changed |= changed
+            if raw:
+                out.append(raw)
+
+    def tail(self, line: Line) -> str:
+        """The text of a line that is still undecided."""
+        if line.cleared == line.pushed:
+            return ""
+        return "".join(
+            span.text[max(0, line.cleared - span.start) :]
+            for entry in self.entries
+            for span in entry.spans
+            if span.line is line and span.fixed is None and span.end > line.cleared
+        )
+
+    def stop(self, out: list[bytes]) -> None:
+        """Nothing follows: send what is clear, as much of the next event as is decided, and drop the rest."""
+        entries = self.entries
+        try:
+            self.flush(out)
+            if entries:
+                out.append(_partial(entries[0], self._codec))
+        except Unreadable:
+            pass  # it stays unsent
+        choices = self._codec.choices
+        for entry in entries:
+            for end in entry.parsed.ends if entry.parsed is not None else ():
+                if isinstance(end, int) and end in choices and end not in self._cuts:
+                    choices[end] = False  # its end never left
+        self.clear()
+
+    def clear(self) -> None:
+        self.entries.clear()
+        self.size = 0
+
+
 def learn(raw: bytes, part: Part, codec: StreamCodec) -> tuple[bytes, bytes] | None:
     """The bytes before and after an event's one text, quotes included; None when they cannot be told for sure."""
     token = jsonio.encode(part.text)
@@ -97,7 +149,7 @@ def learn(raw: bytes, part: Part, codec: StreamCodec) -> tuple[bytes, bytes] | N
     return prefix, suffix
 
 
-def render(entry: Entry, codec: StreamCodec, cuts: dict[int, str], lines: dict[Channel, Line]) -> tuple[bytes, bool]:
+def _render(entry: Entry, codec: StreamCodec, cuts: dict[int, str], lines: dict[Channel, Line]) -> tuple[bytes, bool]:
     """(bytes, changed) of an entry whose text is decided. cuts: choices that were cut: what they say now is nothing.
     Raises Unreadable when it cannot be written."""
     parsed = entry.parsed
@@ -135,7 +187,7 @@ def render(entry: Entry, codec: StreamCodec, cuts: dict[int, str], lines: dict[C
     return _rewrite(entry, parsed, codec, texts, drop, unfinished), True
 
 
-def partial(entry: Entry, codec: StreamCodec) -> bytes:
+def _partial(entry: Entry, codec: StreamCodec) -> bytes:
     """As much of a waiting event as is decided, when nothing will follow: empty when that is no text, or when the event
     has text that makes no sense in part (a tool's name)."""
     parsed = entry.parsed

@@ -6,14 +6,29 @@ unreadable reply is not this tier's business.
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+
 from policies.contract import Usage
-from proxy import jsonio
 from proxy.dialects.contract import Dialect, StreamCodec, Unreadable
 from proxy.sse import Splitter, parse
+from proxy.waiting import learn
 
 __all__ = ["WatchedStream", "watch_whole"]
 
+
+class _Reply(msgspec.Struct):
+    """All that is built of a reply: the rest is skipped, several times as fast (embeddings: megabytes of numbers)."""
+
+    usage: Any = None
+
+
+_read_reply = msgspec.json.Decoder(_Reply).decode
 _MAX_EVENT = 1024 * 1024  # bytes kept of one event; the counts in a larger one are not read
+
+_SHAPES = 2
+_TRIES = 8  # events parsed for their shape
 
 
 class WatchedStream:
@@ -25,6 +40,8 @@ class WatchedStream:
         self._codec: StreamCodec | None = dialect.codec()
         self._needles = dialect.needles
         self._splitter = Splitter(_MAX_EVENT, go_on=True)
+        self._shapes: list[tuple[bytes, bytes]] = []
+        self._tries = _TRIES
         self.finishes: dict[int, str] = {}
         self.errors = 0
         self.finished = False
@@ -42,6 +59,17 @@ class WatchedStream:
 
     def feed(self, data: bytes) -> None:
         """Look at bytes that have been relayed."""
+        if self._splitter.idle and data.endswith(b"\n\n"):  # whole events
+            # One event like an earlier one but for its text, as nearly always: 0.5 us.
+            for prefix, suffix in self._shapes:
+                if data.startswith(prefix) and data.endswith(suffix) and data.find(b"\n\n") == len(data) - 2:
+                    return
+            for needle in self._needles:
+                if needle in data:
+                    break
+            else:
+                self._learn(data)
+                return
         for raw in self._splitter.split(data):
             if type(raw) is not bytes:
                 self.blind = True
@@ -50,6 +78,20 @@ class WatchedStream:
                 if needle in raw:
                     self._look(raw)
                     break
+
+    def _learn(self, raw: bytes) -> None:
+        """Keep the shape of an event that is nothing but text."""
+        if not self._tries or self._codec is None:
+            return
+        self._tries -= 1
+        try:
+            parsed = self._codec.parse(parse(raw))
+        except Unreadable:
+            return
+        found = learn(raw, parsed.parts[0], self._codec) if parsed.simple else None
+        if found is not None:
+            self._shapes.insert(0, found)
+            del self._shapes[_SHAPES:]
 
     def fail(self, message: str, type: str, code: str | None) -> bytes | None:
         """An error event for a body that broke off; None where it could not be seen: break the body instead."""
@@ -70,6 +112,8 @@ class WatchedStream:
         self.finished |= parsed.terminal
         choices = parsed.doc.get("choices") if parsed.doc is not None else None
         for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
             finish = choice.get("finish_reason")
             index = choice.get("index", 0)
             if isinstance(finish, str) and finish and isinstance(index, int):
@@ -78,9 +122,9 @@ class WatchedStream:
 
 def watch_whole(dialect: Dialect, body: bytes) -> Usage | None:
     """Token counts of a whole reply; None when it has none or cannot be read."""
-    if not dialect.counts or b'"usage"' not in body:
+    if not dialect.counts:
         return None
     try:
-        return dialect.usage(jsonio.scan(body))
-    except jsonio.JsonError:
+        return dialect.usage({"usage": _read_reply(body).usage})
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from policies.contract import Channel, Cut, Gate
 from proxy import jsonio
-from proxy.channels import Guard, Line, compose
+from proxy.channels import Guard, Line
 from proxy.dialects.contract import Dialect, Part, Unreadable, set_path
+from proxy.gate_chain import compose
 from proxy.lens import JsonLens
 
 __all__ = ["OVERFLOW", "UNREADABLE", "gate_whole", "make_gate"]
@@ -36,7 +37,7 @@ def gate_whole(dialect: Dialect, body: bytes, guard: Guard) -> tuple[bytes, bool
     if not dialect.rows:
         return body, False, None
     try:
-        doc = jsonio.decode(body)
+        doc = jsonio.decode_reply(body)
         parts = dialect.parts(doc)
     except jsonio.JsonError:
         text = dialect.plain(body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 from policies.detect.nfa import Nfa
-from policies.detect.syntax import Zero
+from policies.detect.tree import Zero
 from policies.detect.views import View, invisible, mark, readings
 
 __all__ = ["AT_BEGIN", "AT_END", "Alphabet", "CharClass", "holds"]
@@ -58,6 +58,22 @@ def holds(before: int, after: int) -> int:
     return int(out)
 
 
+# Scripts that put no spaces between words, or attach particles to them: Thai, Lao, Myanmar, Khmer, CJK, Hangul. Every
+# place in them may be the end of a word.
+_UNSPACED = (
+    (0xE00, 0xEFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF),
+    (0xFF66, 0xFFDC), (0x20000, 0x3FFFF),
+)  # fmt: skip
+
+
+def _in_word(char: str) -> bool:
+    """A letter or digit that ``whole_word`` does not want beside a match."""
+    if not (char.isalnum() or char == "_"):
+        return False
+    code = ord(char)
+    return code < 0xE00 or not any(low <= code <= high for low, high in _UNSPACED)
+
+
 class Alphabet:
     """The classes of one automaton. views: all that any of its rules uses."""
 
@@ -100,7 +116,7 @@ class Alphabet:
     def _make(self, char: str) -> CharClass:
         code = ord(char)
         members = frozenset([*self._small.get(code, ()), *(n for n in self._large if self._sets[n].has(code))])
-        kind = (_NEWLINE if char == "\n" else 0) | (_WORD if char.isalnum() or char == "_" else 0)
+        kind = (_NEWLINE if char == "\n" else 0) | (_WORD if _in_word(char) else 0)
         kind = (kind | (_ASCII_WORD if kind & _WORD and code < 128 else 0)) & self._kinds
         skip, other = 0, []
         if self._views:
@@ -118,5 +134,5 @@ class Alphabet:
 
     @staticmethod
     def _tells(classes: tuple[CharClass, ...]) -> bool:
-        """False for a reading that no rule could go along with."""
-        return all(c.members or c.skip or c.readings for c in classes)
+        """False for a reading that no rule could go along with, not even a part of the way."""
+        return any(c.members or c.skip or c.readings for c in classes)

@@ -1,56 +1,25 @@
-"""Leftmost-longest matching of all rules at once, character by character, without going back.
+"""The states of a rule set, and the moves between them, made when first met.
 
-What lives here: which candidates are alive, and what happens to them at a character. What must never live here: a
-text, offsets (``gate.py`` has those).
+What lives here: the tables. What must never live here: how candidates compete (``turn.py``), a text, offsets
+(``gate.py``).
 
-A *group* is one place where a match may have begun, with the positions its candidates have reached; groups are in the
-order of their places. At each character, in that order:
-- a position that an earlier group holds too is dropped from the later one: their future is the same, and the earlier
-  would win it. (Not for rules with a check, whose verdict depends on where the candidate began.)
-- a group whose candidate completes drops all later groups: they began inside the match.
-- the first group, when no candidate of it is left, is decided: its longest completed candidate is the match.
-This gives exactly the leftmost-longest matches, one after the other; nothing is ever read twice, so time is linear
-whatever the patterns. A match whose rule is sure is decided at once, and only grows from then on.
-
-Groups without their offsets form a finite state. States and the moves between them are made when first met, and kept
-(a lazy DFA with registers), so a character costs one dict look-up.
+The groups of ``turn.py`` without their offsets form a finite state: this is a lazy DFA with registers, and a
+character costs one dict look-up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from policies.detect.alphabet import AT_BEGIN, AT_END, Alphabet, CharClass, holds
+from policies.detect.alphabet import AT_BEGIN, AT_END, Alphabet, CharClass
 from policies.detect.nfa import Nfa
-from policies.detect.step import Step
+from policies.detect.turn import EMIT, PENDING, SURE, Facts, Field, Group, Turn
 
-__all__ = ["ACCEPT", "EMIT", "OPEN", "PENDING", "SURE", "Check", "Facts", "Group", "Machine", "Move", "State"]
+__all__ = ["APPEND", "CLEAR", "FIRST", "MOST_ENTRIES", "ONE", "Check", "Machine", "Move", "State"]
 
-ACCEPT, EMIT = 0, 1  # what a move does to a register: note the end of a candidate; decide the match
-OPEN, PENDING, SURE = 0, 1, 2  # a group's stage: nothing complete, complete but not decided, decided and growing
-_MOST_STATES = 4096
-_MOST_ENTRIES = 100_000  # entries of all rows and memos together, some 10 MB
-_MOST_GROUPS = 64  # candidates of checked rules alive at once
-
-
-class Facts(NamedTuple):
-    """What the machine must know of a rule. views: what it sees through. checked: each candidate is judged when it
-    completes. bounded: it has a greatest length. eager: its replacement need not know the whole value."""
-
-    views: int
-    checked: bool
-    bounded: bool
-    eager: bool
-
-
-class Group(NamedTuple):
-    """positions: sorted; ``~p`` is p reached by skipping an invisible character. rule: of the candidate completed
-    last, or -1."""
-
-    positions: tuple[int, ...]
-    rule: int = -1
-    stage: int = OPEN
+# What happens to the registers, in short: nothing, all go, a new one alone, a new one more, the first alone, other.
+NOTHING, CLEAR, ONE, APPEND, FIRST, OTHER = range(6)
+MOST_ENTRIES = 300_000  # entries of all rows and memos, some 100 bytes each; more are thrown away, all at once
 
 
 @dataclass(slots=True, eq=False)
@@ -59,8 +28,6 @@ class Move:
 
     ops: tuple[tuple[int, int, int], ...]
     keep: tuple[int, ...]
-    clears: bool
-    begins: bool  # clears, but for a new one
 
 
 class Check:
@@ -89,15 +56,16 @@ class Check:
 
 
 class State(dict[str, "State"]):
-    """A row: character to next state. do: what happens on arrival; None is nothing. memo: what whole chunks did,
-    kept by the gate."""
+    """A row: character to next state. do: what happens on arrival; None is nothing. code: the same in short, for
+    the kinds that happen often. memo: what whole chunks did, kept by the gate."""
 
-    __slots__ = ("core", "do", "memo")
+    __slots__ = ("code", "core", "do", "memo")
 
-    def __init__(self, core: Core, do: Move | Check | None) -> None:
+    def __init__(self, core: Core, do: Move | Check | None, code: int) -> None:
         super().__init__()
         self.core = core
         self.do = do
+        self.code = code
         self.memo = core.memo
 
     def __missing__(self, char: str) -> State:
@@ -110,8 +78,6 @@ class State(dict[str, "State"]):
         machine.entries += 1
         self[char] = found
         return found
-
-    __hash__ = object.__hash__
 
 
 class Core:
@@ -136,12 +102,10 @@ class Machine:
         views = 0
         for fact in facts:
             views |= fact.views
-        self.facts = facts
         self.alphabet = Alphabet(nfa, views)
-        self.step = Step(nfa, [f.views for f in facts])
-        self._owner = nfa.owner
+        self._field = Field(nfa, facts)
         self._cores: dict[tuple[int, tuple[Group, ...]], Core] = {}
-        self._end = CharClass(frozenset(), AT_END)
+        self.end_class = CharClass(frozenset(), AT_END)
         self.epoch = 0
         self.entries = 0
         self.made = 0  # moves worked out, for tests that count work
@@ -157,17 +121,22 @@ class Machine:
 
     def full(self) -> bool:
         """Throw all states away when there are too many; True when that happened."""
-        if len(self._cores) < _MOST_STATES and self.entries < _MOST_ENTRIES:
+        if self.entries < MOST_ENTRIES:
             return False
+        self.forget()
+        return True
+
+    def forget(self) -> None:
+        """Throw all states away. Gates move over to the new ones by themselves."""
         self._cores = {}
         self.entries = 0
         self.epoch += 1
-        return True
 
     def _core(self, kind: int, groups: tuple[Group, ...]) -> Core:
         core = self._cores.get((kind, groups))
         if core is None:
             core = self._cores[kind, groups] = Core(self, kind, groups)
+            self.entries += 8  # what it weighs, in entries
         return core
 
     def _arrive(self, core: Core, ops: tuple[tuple[int, int, int], ...], keep: tuple[int, ...], old: int) -> State:
@@ -175,15 +144,15 @@ class Machine:
         key = None if quiet else (ops, keep, old)
         state = core.arrivals.get(key)
         if state is None:
-            move = None if quiet else Move(ops, keep, not ops and not keep, not ops and keep == (old,))
-            state = core.arrivals[key] = State(core, move)
+            move = None if quiet else Move(ops, keep)
+            state = core.arrivals[key] = State(core, move, _code(core, move, old))
         return state
 
     def end(self, core: Core) -> State:
         """What the end of the text does."""
-        state = core.moves.get(self._end)
+        state = core.moves.get(self.end_class)
         if state is None:
-            state = core.moves[self._end] = self.move(core, self._end, ())
+            state = core.moves[self.end_class] = self.move(core, self.end_class, ())
         return state
 
     def decide(self, core: Core, index: int) -> State:
@@ -201,125 +170,21 @@ class Machine:
     def move(self, core: Core, branch: CharClass, verdicts: tuple[bool, ...]) -> State:
         """What a character does. verdicts: how the checks on the way have gone; one more is asked for by Check."""
         self.made += 1
-        turn = _Turn(self, core, branch, verdicts)
+        turn = Turn(self._field, core.kind, core.groups, branch, verdicts)
         asked = turn.play()
         if asked is not None:
-            return State(core, Check(core, branch, verdicts, *asked))
+            return State(core, Check(core, branch, verdicts, *asked), OTHER)
         kind = branch.kind & self.alphabet.past
-        groups = tuple(Group(tuple(sorted(g.positions)), g.rule, g.stage) for g in turn.live)
-        return self._arrive(self._core(kind, groups), tuple(turn.ops), tuple(g.index for g in turn.live),
-                            len(core.groups))  # fmt: skip
-
-    def sure(self, positions: set[int], rule: int) -> bool:
-        """True when nothing but this rule can still win, and its replacement needs no more text."""
-        return not positions or (
-            self.facts[rule].eager and all(self._owner[p if p >= 0 else ~p] == rule for p in positions)
-        )
-
-    def rule_of(self, position: int) -> int:
-        return self._owner[position if position >= 0 else ~position]
+        groups = tuple([Group(tuple(sorted(g.positions)), g.rule, g.stage, g.now) for g in turn.live])
+        keep = tuple([g.index for g in turn.live])
+        return self._arrive(self._core(kind, groups), tuple(turn.ops), keep, len(core.groups))
 
 
-class _Live:
-    __slots__ = ("index", "positions", "rule", "stage")
-
-    def __init__(self, positions: set[int], rule: int, stage: int, index: int) -> None:
-        self.positions = positions
-        self.rule = rule
-        self.stage = stage
-        self.index = index
-
-
-class _Asked(Exception):
-    """A check is needed whose verdict is not known."""
-
-
-class _Turn:
-    """One character on one state. live: the groups, as they become; ops: what happens to registers."""
-
-    def __init__(self, machine: Machine, core: Core, branch: CharClass, verdicts: tuple[bool, ...]) -> None:
-        self._machine = machine
-        self._branch = branch
-        self._truth = holds(core.kind, branch.kind)
-        self._verdicts = list(verdicts)
-        self.live = [_Live(set(g.positions), g.rule, g.stage, i) for i, g in enumerate(core.groups)]
-        self.ops: list[tuple[int, int, int]] = []
-        self._count = len(self.live)  # the number of a new group's register
-
-    def play(self) -> tuple[int, int, int] | None:
-        """Work it out; (group, rule, at) when a verdict is missing."""
-        try:
-            self._ends_before()
-            self._consume()
-        except _Asked as asked:
-            group, rule, at = asked.args
-            return group, rule, at
-        self._settle()
-        return None
-
-    def _ends_before(self) -> None:
-        """Candidates that were complete before this character, if only it is (or is not) of some kind."""
-        step = self._machine.step
-        for i, group in enumerate(self.live):
-            rules = step.complete_if(group.positions, self._truth)
-            if rules and self._complete(group, rules, 0):
-                del self.live[i + 1 :]
-                return
-
-    def _consume(self) -> None:
-        machine, step = self._machine, self._machine.step
-        seen: set[int] = set()
-        old = self.live
-        if self._branch.kind != AT_END:
-            old = [*old, _Live(set(), -1, OPEN, self._count)]
-        self.live = []
-        crowded = len(old) > _MOST_GROUPS
-        for group in old:
-            self.live.append(group)
-            if group is old[-1] and self._branch.kind != AT_END:
-                taken, kept, inside = step.begin(self._branch, self._truth)
-            else:
-                taken, kept, inside = step.on(group.positions, self._branch, self._truth)
-            checked = [p for p in taken | kept if machine.facts[machine.rule_of(p)].checked]
-            fresh = set() if crowded and group is old[-1] else set(checked)
-            group.positions = ((taken | kept) - seen) | fresh
-            seen |= group.positions
-            rules = inside | step.complete(taken & group.positions)
-            group.positions = {p for p in group.positions if not step.ended(p)}
-            if rules and self._complete(group, rules, 1):
-                return
-
-    def _complete(self, group: _Live, rules: set[int], at: int) -> bool:
-        """Some rules' candidates are complete: the first that passes its check has it; False when none does."""
-        for rule in sorted(rules):
-            if not self._passes(group, rule, at):
-                continue
-            self.ops.append((ACCEPT, group.index, at))
-            if group.stage != SURE:
-                group.rule, group.stage = rule, PENDING
-            return True
-        return False
-
-    def _passes(self, group: _Live, rule: int, at: int) -> bool:
-        fact = self._machine.facts[rule]
-        if not fact.checked or (not fact.bounded and group.rule == rule):
-            return True
-        if not self._verdicts:
-            raise _Asked(group.index, rule, at)
-        if self._verdicts.pop(0):
-            return True
-        if not fact.bounded:  # one check per candidate, at its shortest: or time would grow with the square
-            group.positions = {p for p in group.positions if self._machine.rule_of(p) != rule}
-        return False
-
-    def _settle(self) -> None:
-        """Drop what is dead, decide what is sure."""
-        self.live = [g for g in self.live if g.positions or g.stage == PENDING]
-        while self.live:
-            first = self.live[0]
-            if first.stage == PENDING and self._machine.sure(first.positions, first.rule):
-                self.ops.append((EMIT, first.index, first.rule))
-                first.stage = SURE
-            if first.positions:
-                return
-            self.live.pop(0)
+def _code(core: Core, move: Move | None, old: int) -> int:
+    if move is None:
+        return NOTHING
+    if move.ops or core.waits >= 0:
+        return OTHER
+    if move.keep == tuple(range(old + 1)):
+        return APPEND if old else ONE
+    return {(): CLEAR, (old,): ONE, (0,): FIRST}.get(move.keep, OTHER)

@@ -11,10 +11,11 @@ ten bytes per node, not a dict.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from policies.detect.charset import CharSet
-from policies.detect.syntax import Alt, Cat, Chars, Look, Node, PatternError, Rep, Zero
+from policies.detect.tree import Alt, Cat, Chars, Look, Node, PatternError, Rep
 
 __all__ = ["Nfa"]
 
@@ -177,7 +178,7 @@ class Nfa:
     def longest(self, owner: int, *, undecided: bool) -> int | None:
         """Characters on the longest way through a rule's positions, None when a loop makes it endless. undecided:
         only through positions where no match of the rule is complete."""
-        mine = [p for p in range(len(self.chars)) if self.owner[p] == owner]
+        mine = range(bisect_left(self.owner, owner), bisect_right(self.owner, owner))  # rules are added one by one
         inside = {p for p in mine if not (undecided and p in self.accept)}
         arrows = {p: [q for q in self._targets(p) if q in inside] for p in inside}
         incoming = dict.fromkeys(inside, 0)

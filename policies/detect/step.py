@@ -12,59 +12,57 @@ from policies.detect.nfa import Nfa
 
 __all__ = ["Step"]
 
-Reached = tuple[set[int], set[int], set[int]]
-"""Positions reached by the character; positions kept, as ``~p``, because it was skipped; rules whose candidate
-completed inside a character that stands for several."""
-
-
 class Step:
-    """views: of each rule."""
+    """views: of each rule. conditional: positions that complete a candidate under conditions. ended: those after
+    which there is nothing more."""
 
     def __init__(self, nfa: Nfa, views: list[int]) -> None:
         self._nfa = nfa
+        self._accept = frozenset(nfa.accept)
+        self.conditional = frozenset(nfa.accept_if)
+        ended = frozenset(p for p in range(len(nfa.owner)) if nfa.ended(p))
+        self.ended = ended | {~p for p in ended} if any(views) else ended
         self._views = views
         self._seen_through = any(views)
 
-    def on(self, positions: Iterable[int], char: CharClass, truth: int) -> Reached:
-        """From these positions (``~p`` counts as p)."""
+    def on(self, positions: Iterable[int], char: CharClass, truth: int, inside: set[int]) -> set[int]:
+        """Where a character leads from these positions (``~p`` counts as p). ``~p`` in the result: the character was
+        skipped. inside: gets the rules whose candidate completes inside a character that stands for several."""
         nfa, members = self._nfa, char.members
-        taken: set[int] = set()
-        kept: set[int] = set()
-        inside: set[int] = set()
+        out: set[int] = set()
         special = self._seen_through and (char.skip or char.readings)
         for q in positions:
             p = q if q >= 0 else ~q
-            taken.update(nfa.step(p, members))
-            for need, target in nfa.edges_if.get(p, ()):
-                if not need & ~truth and nfa.chars[target] in members:
-                    taken.add(target)
+            out.update(nfa.step(p, members))
+            if p in nfa.edges_if:
+                out.update(t for need, t in nfa.edges_if[p] if not need & ~truth and nfa.chars[t] in members)
             if special:
                 views = self._views[nfa.owner[p]]
                 if char.skip & views:
-                    kept.add(~p)
+                    out.add(~p)
                 for view, sequence in char.readings:
                     if view & views:
-                        taken |= self._through({p}, sequence, inside)
-        return taken, kept, inside
+                        out |= self._through({p}, sequence, inside)
+        return out
 
-    def begin(self, char: CharClass, truth: int) -> Reached:
-        """From the place before the character."""
+    def begin(self, char: CharClass, truth: int, inside: set[int]) -> set[int]:
+        """Where it leads from the place before it, for matches that begin there."""
         nfa = self._nfa
-        taken: set[int] = set()
-        inside: set[int] = set()
-        for number in nfa.first.keys() & char.members:
-            taken.update(nfa.first[number])
-        for number in nfa.first_if.keys() & char.members:
-            taken.update(p for need, p in nfa.first_if[number] if not need & ~truth)
+        out: set[int] = set()
+        for number in char.members:
+            if number in nfa.first:
+                out.update(nfa.first[number])
+            if number in nfa.first_if:
+                out.update([p for need, p in nfa.first_if[number] if not need & ~truth])
         if self._seen_through:
             for view, sequence in char.readings:
                 for at, member in enumerate(sequence):  # a match may begin inside a ligature
                     # Where it begins, a reading has the neighbours of its character.
-                    started = self._only(self.begin(member, truth)[0], view)
+                    started = self._only(self.begin(member, truth, set()), view)
                     if at + 1 < len(sequence):
-                        self._note(started, inside)
-                    taken |= self._through(started, sequence[at + 1 :], inside)
-        return taken, set(), inside
+                        inside |= self.complete(started)
+                    out |= self._through(started, sequence[at + 1 :], inside)
+        return out
 
     def _only(self, positions: set[int], view: int) -> set[int]:
         return {p for p in positions if self._views[self._nfa.owner[p]] & view}
@@ -83,24 +81,16 @@ class Step:
                         found |= self._through({p}, further, inside)
             positions = found
             if at + 1 < len(sequence):
-                self._note(positions, inside)
+                inside |= self.complete(positions)
         return positions
 
-    def _note(self, positions: set[int], inside: set[int]) -> None:
-        inside.update(self.complete(positions))
-
-    def ended(self, position: int) -> bool:
-        return self._nfa.ended(position if position >= 0 else ~position)
-
-    def complete(self, positions: Iterable[int]) -> set[int]:
+    def complete(self, positions: set[int]) -> set[int]:
         """The rules of which these positions complete a candidate."""
-        accept, owner = self._nfa.accept, self._nfa.owner
-        return {owner[p] for p in positions if p in accept}
+        found = positions & self._accept
+        return {self._nfa.owner[p] for p in found} if found else found
 
-    def complete_if(self, positions: Iterable[int], truth: int) -> set[int]:
+    def complete_if(self, positions: set[int], truth: int) -> set[int]:
         """The same, of those that ask for conditions."""
+        found = positions & self.conditional
         some = self._nfa.accept_if
-        if not some:
-            return set()
-        owner = self._nfa.owner
-        return {owner[p] for p in positions if p >= 0 and any(not n & ~truth for n in some.get(p, ()))}
+        return {self._nfa.owner[p] for p in found if any(not n & ~truth for n in some[p])} if found else found

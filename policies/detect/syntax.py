@@ -1,6 +1,6 @@
-"""RE2 patterns, read into a small tree.
+"""RE2 patterns, read into a tree.
 
-What lives here: the reader and the tree's nodes. What must never live here: matching. RE2 itself judges every
+What lives here: the reader. What must never live here: matching. RE2 itself judges every
 pattern first: what it refuses is refused here, in its words, so the reader below need not look for mistakes.
 Greedy and lazy repeats are the same here: matches are leftmost-longest.
 """
@@ -8,71 +8,13 @@ Greedy and lazy repeats are the same here: matches are leftmost-longest.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from enum import IntFlag
 
 import re2
 
 from policies.detect.charset import ANY, DIGIT, NEWLINE, SPACE, WORD, CharSet, named, orbit, posix, single
+from policies.detect.tree import Alt, Cat, Chars, Look, Node, PatternError, Rep, Zero
 
-__all__ = ["Alt", "Cat", "Chars", "Look", "Node", "PatternError", "Rep", "Zero", "parse", "width"]
-
-
-class PatternError(ValueError):
-    """A pattern that cannot be used. The message says why, and holds nothing of the pattern but its syntax."""
-
-
-class Zero(IntFlag):
-    """What an edge between two characters may ask of them. ``before`` and ``after`` are the neighbours."""
-
-    BEGIN = 1  # \A, ^: nothing before
-    LINE_BEGIN = 2  # (?m)^
-    END = 4  # \z, $: nothing after, ever
-    LINE_END = 8  # (?m)$
-    EDGE = 16  # \b, ASCII as in RE2
-    NO_EDGE = 32  # \B
-    NO_WORD_BEFORE = 64  # whole_word: any script
-    NO_WORD_AFTER = 128
-
-
-@dataclass(slots=True, frozen=True)
-class Chars:
-    """One character out of a set."""
-
-    chars: CharSet
-
-
-@dataclass(slots=True, frozen=True)
-class Look:
-    """No character, but a condition."""
-
-    need: Zero
-
-
-@dataclass(slots=True, frozen=True)
-class Cat:
-    """One after the other; none of them is the empty text."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(slots=True, frozen=True)
-class Alt:
-    """Any one of them."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(slots=True, frozen=True)
-class Rep:
-    """``part`` from ``low`` to ``high`` times; None: no upper bound."""
-
-    part: Node
-    low: int
-    high: int | None
-
-
-Node = Chars | Look | Cat | Alt | Rep
+__all__ = ["parse"]
 
 _DEEPEST = 100  # groups within groups; the tree is walked by recursion
 _CONTROL = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
@@ -102,24 +44,6 @@ def _reason(pattern: str, error: Exception) -> str:
         return "back references are not supported: patterns are RE2's, which take the same time on any text"
     text = error.args[0] if error.args else ""
     return "RE2 refuses it: " + (text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text))
-
-
-def width(node: Node) -> tuple[int, int | None]:
-    """Least and greatest number of characters of a match; None: no greatest."""
-    if isinstance(node, Chars):
-        return 1, 1
-    if isinstance(node, Look):
-        return 0, 0
-    if isinstance(node, Rep):
-        low, high = width(node.part)
-        return low * node.low, None if high is None or (node.high is None and high) else high * (node.high or 0)
-    parts = [width(p) for p in node.parts]
-    if isinstance(node, Alt):
-        highs = [h for _, h in parts]
-        return min(low for low, _ in parts), None if None in highs else max(h or 0 for h in highs)
-    return sum(low for low, _ in parts), (
-        None if any(h is None for _, h in parts) else sum(h or 0 for _, h in parts)
-    )
 
 
 class _Reader:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -24,6 +25,9 @@ from proxy.demo.backend import start
 from proxy.serve import process, run
 from proxy.supervisor import EX_CONFIG, EX_UNAVAILABLE
 from proxy.worker import bind
+
+#: What the demo backend is asked to say in the step where a policy acts on a stream.
+SPOKEN = "Our next release is called project nightjar, and project nightjar ships in May."
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -56,19 +60,25 @@ async def _demo(args: argparse.Namespace) -> int:
     admin_url = "http://{}:{}".format(*admin[0].getsockname()[:2]) if admin else "off"
 
     async def tour(app: App) -> bool:
+        app.log.hold(True)  # its lines would stand in the middle of ours
         say(f"headgate {__version__}: a short tour\n")
         names = ", ".join(spec.entry.name for spec in config.policies)
         say(f"  headgate      {url}/v1   ({path or 'the shipped policy'}: {names})")
         say(f"  demo backend  {backend.url}   (speaks the OpenAI API, needs no model)")
         say(f"  admin         {admin_url}")
         async with aiohttp.ClientSession(base_url=url) as session:
-            steps: tuple[Step, ...] = (plain, streamed, refused, partial(tidied, backend.url))
+            steps: list[Step] = [plain, streamed, refused, partial(tidied, backend.url)]
+            if any(spec.entry.use == "output_moderation" for spec in config.policies):
+                steps.append(moderated)
             for i, step in enumerate(steps, 1):
                 await step(i, session)
-        say(NEXT.format(url=url, admin=admin_url))
+        say(NEXT.format(url=url))
+        if admin:
+            say(f"  curl {admin_url}/policies    # what is in force\n")
         if path is not None:
             say(f"Edit {path} and save it: the new policy is live within a second.")
         say("Ctrl-C ends the demo.\n")
+        app.log.hold(False)
         return bool(args.once)
 
     try:
@@ -93,9 +103,7 @@ Try next, in another terminal:
        -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}'
 
   export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none     # any OpenAI client, unchanged
-  curl {admin}/policies                                   # what is in force
-  headgate explain                                        # what runs where
-"""
+  headgate explain    # what runs where"""
 
 Step = Callable[[int, aiohttp.ClientSession], Awaitable[None]]
 
@@ -114,11 +122,13 @@ async def plain(number: int, session: aiohttp.ClientSession) -> None:
     say(f"\n{number}. A plain call")
     started = time.perf_counter()
     async with session.post("/v1/chat/completions", json=question("Say hello.", max_tokens=24)) as reply:
-        answer = await reply.json()
+        answer = await reply.text()
         took = (time.perf_counter() - started) * 1000
         scanned = reply.headers.get("X-Headgate-Scanned", "-")
         say(f"   <- {reply.status} in {took:.0f} ms   x-headgate-scanned: {scanned}")
-        say(f"   {answer['choices'][0]['message']['content']}")
+        if reply.status == 200:
+            answer = msgspec.json.decode(answer)["choices"][0]["message"]["content"]
+        say(f"   {answer}")
 
 
 async def streamed(number: int, session: aiohttp.ClientSession) -> None:
@@ -130,31 +140,44 @@ async def streamed(number: int, session: aiohttp.ClientSession) -> None:
         first = first or time.perf_counter() - started
         pieces += 1
         print(text, end="", flush=True)
-    say(f"\n   first piece after {first * 1000:.0f} ms, {pieces} pieces")
+    say(f"\n   first piece after {first * 1000:.0f} ms, {pieces} pieces" if pieces else "refused, as the call above")
 
 
 async def refused(number: int, session: aiohttp.ClientSession) -> None:
     """A request that the shipped policy does not allow."""
-    say(f"\n{number}. A policy refuses: request_guard, for max_tokens: 10000000")
+    say(f"\n{number}. A request that asks for too much: max_tokens: 10000000 (request_guard)")
     async with session.post("/v1/chat/completions", json=question("Go on for ever.", max_tokens=10_000_000)) as reply:
-        say(f"   <- {reply.status} {await reply.text()}")
+        say(f"   <- {reply.status} {(await reply.text())[:300]}")
 
 
 async def tidied(backend: str, number: int, session: aiohttp.ClientSession) -> None:
     """Header fields that a policy drops or sets: the same reply as the backend gives it, and as the client has it."""
-    say(f"\n{number}. A policy changes a reply: headers, on its way to the client")
+    say(f"\n{number}. The header fields of a reply (headers)")
     async with session.get(f"{backend}/v1/models") as direct, session.get("/v1/models") as through:
         for who, reply in (("the backend says  ", direct), ("the client reads  ", through)):
             shown = [f"{k.lower()}: {v}" for k, v in reply.headers.items() if k.lower() not in _DULL]
             say(f"   {who} {', '.join(shown) or '-'}")
 
 
+async def moderated(number: int, session: aiohttp.ClientSession) -> None:
+    """A stream in which a policy replaces a phrase, however the pieces are cut."""
+    say(f"\n{number}. A phrase in a stream, however its pieces are cut (output_moderation)")
+    say(f"   the backend says   {SPOKEN}")
+    print("   the client reads   ", end="")
+    knobs = {"x-demo": f"say={quote(SPOKEN)}; rate=20; piece=5"}
+    async for text in deltas(session, question("What is next?", stream=True), knobs):
+        print(text, end="", flush=True)
+    say("")
+
+
 _DULL = frozenset(("content-type", "content-length", "date", "x-request-id"))
 
 
-async def deltas(session: aiohttp.ClientSession, body: dict[str, Any]) -> AsyncIterator[str]:
+async def deltas(
+    session: aiohttp.ClientSession, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> AsyncIterator[str]:
     """The pieces of text of a streamed chat reply."""
-    async with session.post("/v1/chat/completions", json=body) as reply:
+    async with session.post("/v1/chat/completions", json=body, headers=headers) as reply:
         async for line in reply.content:
             if line.startswith(b"data: {"):
                 for choice in msgspec.json.decode(line[6:]).get("choices", ()):

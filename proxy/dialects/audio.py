@@ -30,7 +30,10 @@ class Transcription(Dialect):
         Row("segments", "segments[].text", "transcript.text.segment"),
         Row("words", "words[].word, one text joined by spaces", ""),
     )
-    notes: ClassVar[tuple[str, ...]] = ("transcript.text.done repeats the text: it gets the same replacements", "the request's audio, prompt and hotwords are a form: not read")
+    notes: ClassVar[tuple[str, ...]] = (
+        "transcript.text.done repeats the text: it gets the same replacements",
+        "the request's audio, prompt and hotwords are a form: not read",
+    )
 
     def parts(self, doc: Any) -> list[Part]:
         if not isinstance(doc, dict):
@@ -115,4 +118,6 @@ class TranscriptionCodec(ChoicesCodec):
         if not self._typed:
             return super().cut(message, include_usage=include_usage)
         # These streams have no finish_reason: an error event is their only way to say "stopped by policy".
-        return self.error(message or "The reply was stopped by a content policy.", "invalid_request_error", "content_filter")
+        return self.error(
+            message or "The reply was stopped by a content policy.", "invalid_request_error", "content_filter"
+        )

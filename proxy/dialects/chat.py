@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment
-from proxy.dialects.choices import ChatCodec, choice_index, choices_of, message_parts, scrub_choice
+from proxy.dialects.choices import ChatCodec, choice_index, choices_of, choice_parts, scrub_choice, top_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
 from proxy.dialects.finder import Finder, trust_of
 
 #: Steers generation by text: read as what the application's author wrote.
 _SCHEMAS = ("tools", "functions", "response_format", "structured_outputs", "chat_template_kwargs", "web_search_options")
 _TEXTS = ("stop", "bad_words", "chat_template")
+_BESIDE_MESSAGES = frozenset((*_SCHEMAS, *_TEXTS, "documents", "prediction"))
+_USUAL = frozenset(("role", "content"))
 
 
 def find_messages(find: Finder, messages: Any, where: str = "messages") -> None:
@@ -24,10 +26,10 @@ def find_messages(find: Finder, messages: Any, where: str = "messages") -> None:
         return
     for n, message in enumerate(messages):
         at = f"{where}[{n}]"
-        if isinstance(message, str):
-            find.text(messages, n, at)
-        elif isinstance(message, dict):
+        if isinstance(message, dict):
             find_message(find, message, at)
+        elif isinstance(message, str):
+            find.text(messages, n, at)
 
 
 def find_message(find: Finder, message: dict[str, Any], at: str) -> None:
@@ -35,7 +37,14 @@ def find_message(find: Finder, message: dict[str, Any], at: str) -> None:
     role = message.get("role")
     role = role if isinstance(role, str) else "user"
     trust = trust_of(role)
-    for key in ("content", "reasoning", "reasoning_content", "refusal", "thinking"):
+    content = message.get("content")
+    if isinstance(content, str):
+        find.text(message, "content", f"{at}.content", role, trust)
+    elif content is not None:
+        find.content(message, "content", f"{at}.content", role, trust)
+    if message.keys() <= _USUAL:  # most messages have nothing else
+        return
+    for key in ("reasoning", "reasoning_content", "refusal", "thinking"):
         if message.get(key) is not None:
             find.content(message, key, f"{at}.{key}", role, trust)
     if "name" in message:
@@ -65,14 +74,19 @@ def find_chat(doc: Any) -> Finder:
     find = Finder()
     if isinstance(doc, dict):
         find_messages(find, doc.get("messages"))
-        documents = doc.get("documents")
-        for n in range(len(documents) if isinstance(documents, list) else 0):
-            find.free(documents, n, f"documents[{n}]", "user", "document", keys=False, numbers=False)
-        find.fields(doc, _SCHEMAS, lambda box, key, at: find.schema(box, key, at))
-        find.fields(doc, _TEXTS, lambda box, key, at: find.texts(box, key, at, "system", "system"))
-        if isinstance(doc.get("prediction"), dict) and "content" in doc["prediction"]:
-            find.content(doc["prediction"], "content", "prediction.content", "assistant", "assistant")
+        if not _BESIDE_MESSAGES.isdisjoint(doc):
+            _find_beside(find, doc)
     return find
+
+
+def _find_beside(find: Finder, doc: dict[str, Any]) -> None:
+    documents = doc.get("documents")
+    for n in range(len(documents) if isinstance(documents, list) else 0):
+        find.free(documents, n, f"documents[{n}]", "user", "document", keys=False, numbers=False)
+    find.fields(doc, _SCHEMAS, lambda box, key, at: find.schema(box, key, at))
+    find.fields(doc, _TEXTS, lambda box, key, at: find.texts(box, key, at, "system", "system"))
+    if isinstance(doc.get("prediction"), dict) and "content" in doc["prediction"]:
+        find.content(doc["prediction"], "content", "prediction.content", "assistant", "assistant")
 
 
 class Chat(Dialect):
@@ -93,7 +107,11 @@ class Chat(Dialect):
         Row("reasoning", "choices[].message.reasoning", "choices[].delta.reasoning"),
         Row("reasoning_content", "choices[].message.reasoning_content", "choices[].delta.reasoning_content"),
         Row("refusal", "choices[].message.refusal", "choices[].delta.refusal"),
-        Row("arguments", "choices[].message.tool_calls[].function.arguments", "choices[].delta.tool_calls[].function.arguments"),
+        Row(
+            "arguments",
+            "choices[].message.tool_calls[].function.arguments",
+            "choices[].delta.tool_calls[].function.arguments",
+        ),
         Row("name", "choices[].message.tool_calls[].function.name", "choices[].delta.tool_calls[].function.name"),
         Row("input", "choices[].message.tool_calls[].custom.input", "choices[].delta.tool_calls[].custom.input"),
         Row("function_call", "choices[].message.function_call.arguments", "choices[].delta.function_call.arguments"),
@@ -113,7 +131,8 @@ class Chat(Dialect):
     def parts(self, doc: Any) -> list[Part]:
         parts: list[Part] = []
         for n, choice in enumerate(choices_of(doc)):
-            message_parts(parts, choice, choice_index(choice, n), ("choices", n))
+            choice_parts(parts, choice, choice_index(choice, n), ("choices", n))
+        top_parts(parts, doc)
         return parts
 
     def scrub_whole(self, doc: Any, changed: set[Channel]) -> None:

@@ -13,11 +13,21 @@ from typing import Any, ClassVar
 from policies.contract import Channel
 from proxy import jsonio
 from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event, openai_usage
-from proxy.dialects.leaves import SKIP, spelt, strings
+from proxy.dialects.leaves import SKIP, loose, spelt, strings
 from proxy.sse import Event
 
 _DONE = b"data: [DONE]\n\n"
 _BASE = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+# The keys of a chunk or reply and of a choice that hold no text of the model: OpenAI's, Azure's, vLLM's, SGLang's.
+_TOP = frozenset((
+    *_BASE, "choices", "usage", "error", "obfuscation", "provider", "prompt_filter_results", "prompt_text",
+    "prompt_token_ids", "prompt_logprobs", "prompt_routed_experts", "kv_transfer_params", "metrics", "request_id",
+))  # fmt: skip
+_CHOICE = frozenset((
+    "index", "delta", "message", "text", "logprobs", "finish_reason", "native_finish_reason", "stop_reason", "matched_stop",
+    "token_ids", "tokens", "hidden_states", "routed_experts", "prompt_token_ids", "prompt_logprobs",
+    "content_filter_results", "content_filter_result", "content_filter_offsets",
+))  # fmt: skip
 _COPIES = ("token_ids", "tokens", "hidden_states", "routed_experts")
 
 
@@ -42,7 +52,7 @@ class ChoicesCodec(StreamCodec):
             parsed.ends.append(ALL)
             return parsed
         try:
-            doc = jsonio.decode(data)
+            doc = jsonio.decode_reply(data)
         except jsonio.JsonError:
             raise Unreadable("an event that is not JSON") from None
         if not isinstance(doc, dict):
@@ -54,14 +64,13 @@ class ChoicesCodec(StreamCodec):
             parsed.error = True
             parsed.ends.append(ALL)
         choices = doc.get("choices")
-        if choices is None:
-            self._loose(parsed, doc)
-        elif isinstance(choices, list):
+        if choices is None or isinstance(choices, list):
             plain = True
-            for n, choice in enumerate(choices):
+            for n, choice in enumerate(choices or ()):
                 if not isinstance(choice, dict):
                     raise Unreadable("a choice that is not an object")
                 plain &= self._choice(parsed, choice, choice_index(choice, n), ("choices", n))
+            top_parts(parsed.parts, doc)
             parsed.simple = (
                 plain and len(parsed.parts) == 1 and parsed.parts[0].mode == "text" and parsed.usage is None
                 and not parsed.ends and not parsed.parts[0].embedded
@@ -73,7 +82,7 @@ class ChoicesCodec(StreamCodec):
     def _choice(self, parsed: Parsed, choice: dict[str, Any], index: int, path: Path) -> bool:
         """Read one choice; True when it is nothing but text."""
         first = len(parsed.parts)
-        self.texts(parsed.parts, choice, index, path)
+        choice_parts(parsed.parts, choice, index, path)
         parsed.choices += (index,)
         finish = choice.get("finish_reason")
         if isinstance(finish, str) and finish:
@@ -89,16 +98,6 @@ class ChoicesCodec(StreamCodec):
         if copies:
             parsed.copies = True
         return logprobs is None and not copies
-
-    def _loose(self, parsed: Parsed, doc: dict[str, Any]) -> None:
-        """A chunk without choices: whatever text it has must not pass unread."""
-        for path, text in strings(doc):
-            if path[0] not in _BASE and path[0] != "error":
-                parsed.parts.append(Part(Channel(0, "other"), text, path, "whole"))
-
-    def texts(self, parts: list[Part], choice: dict[str, Any], index: int, path: Path) -> None:
-        """Add the text of one choice."""
-        message_parts(parts, choice, index, path)
 
     def saw(self, parsed: Parsed) -> None:
         super().saw(parsed)
@@ -167,23 +166,27 @@ class CompletionsCodec(ChoicesCodec):
     field = "text"
     object = "text_completion"
 
-    def texts(self, parts: list[Part], choice: dict[str, Any], index: int, path: Path) -> None:
-        completion_parts(parts, choice, index, path)
-
     def piece(self, index: int, text: str | None, finish: str | None) -> dict[str, Any]:
         return {"index": index, "text": text or "", "logprobs": None, "finish_reason": finish}
 
 
-def completion_parts(parts: list[Part], choice: dict[str, Any], index: int, path: Path) -> None:
-    """The text of a completion's choice."""
+def top_parts(parts: list[Part], doc: dict[str, Any]) -> None:
+    """Text of a chunk or reply outside its choices, where nobody expects any."""
+    if not doc.keys() <= _TOP:
+        parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in loose(doc, _TOP)]
+
+
+def choice_parts(parts: list[Part], choice: dict[str, Any], index: int, path: Path) -> None:
+    """The text of one choice: of a completion, of a chat, and under keys that nobody knows."""
     text = choice.get("text")
     if isinstance(text, str):
         if text:
             parts.append(Part(Channel(index, "text"), text, (*path, "text")))
     elif text is not None:
         raise Unreadable("a text that is not a string")
-    if "delta" in choice or "message" in choice:
-        message_parts(parts, choice, index, path)
+    message_parts(parts, choice, index, path)
+    if not choice.keys() <= _CHOICE:
+        parts += [Part(Channel(index, "other"), text, at, "whole") for at, text in loose(choice, _CHOICE, path)]
 
 
 def message_parts(parts: list[Part], choice: dict[str, Any], index: int, path: Path) -> None:

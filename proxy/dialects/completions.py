@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment
-from proxy.dialects.choices import CompletionsCodec, choice_index, choices_of, completion_parts, scrub_choice
+from proxy.dialects.choices import CompletionsCodec, choice_index, choices_of, choice_parts, scrub_choice, top_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
 from proxy.dialects.finder import Finder
 
@@ -23,7 +23,10 @@ class Completions(Dialect):
     counts = True
     per_choice = True
     needles = (b'"usage"', b'"finish_reason":"', b'"finish_reason": "', b'"error"', b"[DONE]")
-    request_rows: ClassVar[tuple[str, ...]] = ("prompt (a text or texts; token ids cannot be read), suffix", "response_format, structured_outputs, stop, bad_words")
+    request_rows: ClassVar[tuple[str, ...]] = (
+        "prompt (a text or texts; token ids cannot be read), suffix",
+        "response_format, structured_outputs, stop, bad_words",
+    )
     rows: ClassVar[tuple[Row, ...]] = (Row("text", "choices[].text", "choices[].text"),)
     notes: ClassVar[tuple[str, ...]] = (
         "echo puts the prompt into the text: read as text of the reply",
@@ -43,7 +46,8 @@ class Completions(Dialect):
     def parts(self, doc: Any) -> list[Part]:
         parts: list[Part] = []
         for n, choice in enumerate(choices_of(doc)):
-            completion_parts(parts, choice, choice_index(choice, n), ("choices", n))
+            choice_parts(parts, choice, choice_index(choice, n), ("choices", n))
+        top_parts(parts, doc)
         return parts
 
     def scrub_whole(self, doc: Any, changed: set[Channel]) -> None:

@@ -55,7 +55,19 @@ class Parsed:
     hear of it. terminal: the reply is complete. error: the backend reports a failure.
     """
 
-    __slots__ = ("choices", "copies", "doc", "ends", "error", "follows", "parts", "simple", "terminal", "track", "usage")
+    __slots__ = (
+        "choices",
+        "copies",
+        "doc",
+        "ends",
+        "error",
+        "follows",
+        "parts",
+        "simple",
+        "terminal",
+        "track",
+        "usage",
+    )
 
     def __init__(self, doc: dict[str, Any] | None) -> None:
         self.doc = doc
@@ -126,7 +138,7 @@ class StreamCodec:
         """The event with other texts in its parts, and without what spells them elsewhere. drop: choices to leave out.
         unfinished: choices that go no further than this, so that the event must not say that they ended well. Raises
         JsonError when a text cannot be written."""
-        doc = jsonio.decode(event.data or b"")
+        doc = jsonio.decode_reply(event.data or b"")
         for part, text in zip(parsed.parts, texts, strict=True):
             if text != part.text:
                 set_path(doc, part.path, jsonio.decode(text.encode()) if part.embedded else text)
@@ -187,7 +199,8 @@ class Dialect:
     def reply(self, doc: Any) -> list[tuple[Channel, Segment]]:
         """The text of a whole reply; assigning a segment's text writes it back."""
         return [
-            (p.channel, Segment(where(p.path), p.text, _writer(doc, p), "assistant", "assistant")) for p in self.parts(doc)
+            (p.channel, Segment(where(p.path), p.text, _writer(doc, p), "assistant", "assistant"))
+            for p in self.parts(doc)
         ]
 
     def parts(self, doc: Any) -> list[Part]:
@@ -225,15 +238,20 @@ def openai_usage(usage: Any) -> Usage | None:
     """Token counts in any of the makers' shapes: prompt_tokens/completion_tokens or input_tokens/output_tokens."""
     if not isinstance(usage, dict):
         return None
-    details = usage.get("prompt_tokens_details")
+    get = usage.get
+    prompt, completion = get("prompt_tokens", _ABSENT), get("completion_tokens", _ABSENT)
+    if prompt is _ABSENT:
+        prompt = get("input_tokens")
+    if completion is _ABSENT:
+        completion = get("output_tokens")
+    details = get("prompt_tokens_details")
     if not isinstance(details, dict):
-        details = usage.get("input_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("cache_read_input_tokens")
-    return Usage(
-        _count(usage.get("prompt_tokens", usage.get("input_tokens"))),
-        _count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        _count(cached),
-    )
+        details = get("input_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else get("cache_read_input_tokens")
+    return Usage(_count(prompt), _count(completion), 0 if cached is None else _count(cached))
+
+
+_ABSENT: Any = object()
 
 
 def _count(value: Any) -> int:

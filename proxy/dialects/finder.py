@@ -20,7 +20,9 @@ _TRUST: dict[str, Trust] = {
     "function": "tool",
 }  # fmt: skip
 
-_PART_TEXT = frozenset(("text", "refusal", "thinking", "reasoning", "summary", "transcript", "title", "context", "name"))
+_PART_TEXT = frozenset(
+    ("text", "refusal", "thinking", "reasoning", "summary", "transcript", "title", "context", "name")
+)
 _PART_NESTED = frozenset(("content", "output", "source"))
 # Fields of content parts that carry what a text policy cannot read: images, audio, files, tensors.
 _PART_OPAQUE = frozenset((
@@ -29,7 +31,7 @@ _PART_OPAQUE = frozenset((
 ))  # fmt: skip
 _PART_META = frozenset((
     "type", "id", "uuid", "role", "tool_use_id", "tool_call_id", "call_id", "cache_control", "detail", "format", "is_error",
-    "status", "signature", "index", "citations", "annotations", "logprobs", "phase",
+    "status", "signature", "index", "citations", "annotations", "media_type", "logprobs", "phase",
 ))  # fmt: skip
 _KNOWN = _PART_TEXT | _PART_NESTED | _PART_OPAQUE | {"arguments", "input"}
 
@@ -109,7 +111,9 @@ class Finder:
             at = f"{where}.{name}" if name in _KNOWN else f"{where}.*"
             if name in _PART_META or value[name] is None:
                 continue
-            if name in _PART_OPAQUE or (name == "source" and _is_blob(value[name])):
+            if name == "data" and value.get("type") == "text":  # the source of an Anthropic text document
+                self.text(value, name, at, role, trust)
+            elif name in _PART_OPAQUE or (name == "source" and _is_blob(value[name])):
                 self.opaque.append(f"{where}: {name}")
             elif name == "arguments":
                 self.arguments(value, name, at, role, trust)

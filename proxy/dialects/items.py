@@ -12,10 +12,33 @@ from typing import Any
 from policies.contract import Channel
 from proxy import jsonio
 from proxy.dialects.contract import Mode, Part, Path, get_path
-from proxy.dialects.leaves import SKIP, strings
+from proxy.dialects.leaves import SKIP, loose, strings
 
 _PLAIN = {"arguments": "arguments", "input": "input", "output": "output", "code": "code"}
 _PART = {"text": "text", "refusal": "refusal", "transcript": "transcript"}
+
+
+# The keys of a response that hold no text of the reply: most repeat the request.
+_RESPONSE = frozenset((
+    "id", "object", "created_at", "completed_at", "status", "error", "incomplete_details", "instructions", "max_output_tokens",
+    "max_tool_calls", "model", "output", "parallel_tool_calls", "previous_response_id", "prompt", "prompt_cache_key",
+    "prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice",
+    "tools", "top_logprobs", "top_p", "truncation", "usage", "user", "metadata", "conversation", "background", "billing",
+    "content_filters", "input_messages", "output_messages", "kv_transfer_params", "frequency_penalty", "presence_penalty",
+))  # fmt: skip
+
+
+def response_parts(response: dict[str, Any], path: Path, mode: Mode = "text") -> list[Part]:
+    """The text of a response object: its output, and what stands under keys that nobody knows."""
+    parts: list[Part] = []
+    output = response.get("output")
+    if isinstance(output, list):
+        for n, item in enumerate(output):
+            parts += item_parts(item, n, (*path, "output", n), mode)
+    elif output is not None:
+        parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in strings(output, (*path, "output"))]
+    parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in loose(response, _RESPONSE, path)]
+    return parts
 
 
 def item_parts(item: Any, index: int, path: Path, mode: Mode = "text") -> list[Part]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.jsonio import Embedded, Number
 
-__all__ = ["SKIP", "Place", "number_text", "places", "spelt", "strings"]
+__all__ = ["SKIP", "Place", "loose", "number_text", "places", "spelt", "strings"]
 
 SKIP = frozenset({
     "type", "id", "role", "index", "format", "object", "status", "finish_reason", "signature", "data",
@@ -76,6 +76,13 @@ def strings(doc: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[
             todo += [((*here, k), v) for k, v in reversed(value.items()) if k not in SKIP]
         elif isinstance(value, list):
             todo += [((*here, n), value[n]) for n in range(len(value) - 1, -1, -1)]
+
+
+def loose(box: dict[str, Any], known: frozenset[str], path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], str]]:
+    """The strings of a dict that stand under keys which its shape does not have, with their paths."""
+    if box.keys() <= known:
+        return []
+    return [found for key, value in box.items() if key not in known and key not in SKIP for found in strings(value, (*path, key))]
 
 
 def spelt(rows: Any) -> str | None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment
-from proxy.dialects.contract import Dialect, Part, Row, StreamCodec, Unreadable
+from proxy.dialects.contract import Dialect, Part, Row, StreamCodec, Unreadable, get_path
 from proxy.dialects.finder import Finder, trust_of
-from proxy.dialects.messages_stream import MessagesCodec, block_parts, refusal
+from proxy.dialects.messages_stream import MessagesCodec, content_parts, refusal
 
 
 class Messages(Dialect):
@@ -53,17 +53,13 @@ class Messages(Dialect):
     def parts(self, doc: Any) -> list[Part]:
         if not isinstance(doc, dict):
             raise Unreadable("a reply that is not an object")
-        parts: list[Part] = []
-        content = doc.get("content")
-        for n, block in enumerate(content if isinstance(content, list) else ()):
-            parts += block_parts(block, n, ("content", n))
-        return parts
+        return content_parts(doc, ())
 
     def scrub_whole(self, doc: Any, changed: set[Channel]) -> None:
         doc["stop_sequence"] = None
         for channel in changed:
-            block = doc["content"][channel.choice]
-            if channel.field == "thinking" and "signature" in block:
+            block = get_path(doc, ("content", channel.choice))
+            if channel.field == "thinking" and isinstance(block, dict) and "signature" in block:
                 block["signature"] = ""
 
     def cut_whole(self, doc: Any, cuts: dict[int, tuple[str, str | None]]) -> Any:

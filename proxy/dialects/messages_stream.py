@@ -11,10 +11,20 @@ from typing import Any
 from policies.contract import Channel
 from proxy import jsonio
 from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event, openai_usage
-from proxy.dialects.leaves import SKIP, strings
+from proxy.dialects.leaves import SKIP, loose, strings
 from proxy.sse import Event
 
 _DELTAS = {"text": "text", "thinking": "thinking", "partial_json": "arguments"}
+_META = frozenset(("type", "index"))
+# The keys that an event of a known type, a message and its ending have; text under any other is read, too.
+_KNOWN = {
+    "message_start": _META | {"message"},
+    "content_block_start": _META | {"content_block"},
+    "content_block_delta": _META | {"delta"},
+    "message_delta": _META | {"delta", "usage", "context_management"},
+}
+_ENDING = frozenset(("stop_reason", "stop_sequence", "stop_details", "container"))
+_MESSAGE = _ENDING | {"id", "type", "role", "model", "content", "usage", "context_management", "error", "request_id"}
 _EXPLANATION = "The reply was stopped by a content policy."
 
 
@@ -35,7 +45,7 @@ class MessagesCodec(StreamCodec):
         if not data:
             return Parsed(None)
         try:
-            doc = jsonio.decode(data)
+            doc = jsonio.decode_reply(data)
         except jsonio.JsonError:
             raise Unreadable("an event that is not JSON") from None
         if not isinstance(doc, dict):
@@ -54,6 +64,9 @@ class MessagesCodec(StreamCodec):
         elif kind == "message_start":
             self._start(parsed, doc.get("message"))
         elif kind == "message_delta":
+            delta = doc.get("delta")
+            if isinstance(delta, dict):
+                parsed.parts += [Part(Channel(0, "other"), t, at, "whole") for at, t in loose(delta, _ENDING, ("delta",))]
             parsed.usage = openai_usage(doc.get("usage"))
             parsed.ends.append(ALL)
             parsed.follows.append(ALL)
@@ -63,8 +76,10 @@ class MessagesCodec(StreamCodec):
         elif kind == "error":
             parsed.error = True
             parsed.ends.append(ALL)
-        elif kind != "ping":
-            parsed.parts += [Part(Channel(index, "other"), text, path, "whole") for path, text in strings(doc)]
+        if not parsed.error:
+            known = _KNOWN.get(kind, _META) if isinstance(kind, str) else _META
+            parsed.parts += [Part(Channel(index, "other"), text, path, "whole") for path, text in loose(doc, known)]
+            parsed.simple &= len(parsed.parts) == 1
         return parsed
 
     def _delta(self, parsed: Parsed, delta: Any, index: int) -> None:
@@ -85,9 +100,9 @@ class MessagesCodec(StreamCodec):
         parsed.track = True
         if isinstance(message, dict):
             parsed.usage = openai_usage(message.get("usage"))
-            content = message.get("content")
-            for n, block in enumerate(content if isinstance(content, list) else ()):
-                parsed.parts += block_parts(block, n, ("message", "content", n))
+            parsed.parts += content_parts(message, ("message",))
+        elif message is not None:
+            raise Unreadable("a message that is not an object")
 
     def saw(self, parsed: Parsed) -> None:
         super().saw(parsed)
@@ -118,19 +133,45 @@ class MessagesCodec(StreamCodec):
     def cut(self, message: str | None, *, include_usage: bool) -> bytes:
         out: list[bytes] = []
         if not self._started:
-            shell = {"type": "message", "role": "assistant", "id": "", "model": "", "stop_reason": None, "stop_sequence": None}
+            shell = {
+                "type": "message",
+                "role": "assistant",
+                "id": "",
+                "model": "",
+                "stop_reason": None,
+                "stop_sequence": None,
+            }
             usage = {"input_tokens": 0, "output_tokens": 0}
             first = {**shell, "usage": usage, **self._message, "content": []}
             out.append(json_event({"type": "message_start", "message": first}, "message_start"))
-        out += [json_event({"type": "content_block_stop", "index": i}, "content_block_stop") for i in sorted(self._open)]
+        out += [
+            json_event({"type": "content_block_stop", "index": i}, "content_block_stop") for i in sorted(self._open)
+        ]
         count = self.usage.completion if self.usage is not None else 0
-        delta = {"type": "message_delta", "delta": refusal(message), "usage": {"output_tokens": max(count, self.events)}}
+        delta = {
+            "type": "message_delta",
+            "delta": refusal(message),
+            "usage": {"output_tokens": max(count, self.events)},
+        }
         out.append(json_event(delta, "message_delta"))
         out.append(json_event({"type": "message_stop"}, "message_stop"))
         return b"".join(out)
 
     def error(self, message: str, type: str, code: str | None) -> bytes:
         return json_event({"type": "error", "error": {"type": type, "message": message}}, "error")
+
+
+def content_parts(message: dict[str, Any], path: Path) -> list[Part]:
+    """The text of a message: its blocks, and what stands under keys that nobody knows."""
+    parts: list[Part] = []
+    content = message.get("content")
+    if isinstance(content, list):
+        for n, block in enumerate(content):
+            parts += block_parts(block, n, (*path, "content", n))
+    elif content is not None:
+        parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in strings(content, (*path, "content"))]
+    parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in loose(message, _MESSAGE, path)]
+    return parts
 
 
 def block_parts(block: Any, index: int, path: Path) -> list[Part]:

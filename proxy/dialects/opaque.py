@@ -27,7 +27,9 @@ class Invocations(Completions):
     """A body of chat, completions, embeddings, score or rerank; vLLM tells them apart by their keys, and so do we."""
 
     name = "invocations"
-    request_rows: ClassVar[tuple[str, ...]] = ("as chat, completions, embeddings, score or rerank, by the keys of the body",)
+    request_rows: ClassVar[tuple[str, ...]] = (
+        "as chat, completions, embeddings, score or rerank, by the keys of the body",
+    )
     rows: ClassVar[tuple[Row, ...]] = (
         Row("text", "choices[].text", "choices[].text"),
         Row("content", "choices[].message.content", "choices[].delta.content"),

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from policies.contract import Channel, Segment, Usage
 from proxy.dialects.contract import Dialect, Part, Path, Row, StreamCodec, Unreadable, openai_usage
 from proxy.dialects.finder import Finder, trust_of
-from proxy.dialects.items import drop_copies, item_parts
+from proxy.dialects.items import drop_copies, response_parts
 from proxy.dialects.responses_stream import ResponsesCodec
 
 _OPAQUE = ("previous_response_id", "conversation")
@@ -58,12 +58,16 @@ class Responses(Dialect):
                 _find_item(find, doc["input"], n, f"input[{n}]")
         find.fields(doc, ("tools", "text"), lambda box, key, at: find.schema(box, key, at))
         if isinstance(doc.get("prompt"), dict):
-            find.fields(doc["prompt"], ("variables",), lambda box, key, at: find.free(box, key, at, "user", "user"), "prompt.")
+            find.fields(
+                doc["prompt"], ("variables",), lambda box, key, at: find.free(box, key, at, "user", "user"), "prompt."
+            )
         find.opaque_fields(doc, _OPAQUE)
         return find.segments, find.opaque
 
     def parts(self, doc: Any) -> list[Part]:
-        return list(_output_parts(doc, ("output",)))
+        if not isinstance(doc, dict):
+            raise Unreadable("a reply that is not an object")
+        return response_parts(doc, ())
 
     def scrub_whole(self, doc: Any, changed: set[Channel]) -> None:
         drop_copies(doc, [("output", channel.choice) for channel in changed])
@@ -89,16 +93,6 @@ class Responses(Dialect):
         return ResponsesCodec()
 
 
-def _output_parts(doc: Any, path: Path) -> list[Part]:
-    if not isinstance(doc, dict):
-        raise Unreadable("a reply that is not an object")
-    parts: list[Part] = []
-    output = doc.get("output")
-    for n, item in enumerate(output if isinstance(output, list) else ()):
-        parts += item_parts(item, n, (*path, n))
-    return parts
-
-
 def _find_item(find: Finder, box: Any, n: int, at: str) -> None:
     """One input item: a message, or a call, an output, a reasoning by its type."""
     item = box[n]
@@ -108,5 +102,5 @@ def _find_item(find: Finder, box: Any, n: int, at: str) -> None:
             find.content(item, "content", f"{at}.content", role, trust_of(role))
         return
     kind = item.get("type") if isinstance(item, dict) else None
-    output = isinstance(kind, str) and kind.endswith("_output")
-    find.part(box, n, at, "tool" if output else "assistant" if kind else "user", "tool" if output else "assistant")
+    role = "user" if not isinstance(kind, str) else "tool" if kind.endswith("_output") else "assistant"
+    find.part(box, n, at, role, trust_of(role))

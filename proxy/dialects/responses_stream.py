@@ -24,8 +24,8 @@ from proxy.dialects.contract import (
     openai_usage,
     set_path,
 )
-from proxy.dialects.items import drop_copies, item_parts, part_parts
-from proxy.dialects.leaves import spelt, strings
+from proxy.dialects.items import drop_copies, item_parts, part_parts, response_parts
+from proxy.dialects.leaves import loose, spelt
 from proxy.sse import Event
 
 _FIELDS = {
@@ -43,12 +43,19 @@ _FIELDS = {
     "response.output_audio_transcript": ("transcript", "content_index", "transcript"),
 }
 _TERMINAL = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
-_BLOBS = frozenset(("response.audio.delta", "response.output_audio.delta", "response.image_generation_call.partial_image"))
-_BOXES = frozenset(("response.output_item", "response.content_part", "response.reasoning_summary_part"))
 _META = frozenset((
     "type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "logprobs", "obfuscation",
 ))  # fmt: skip
-_SHELL = _META | {"delta", "text", "refusal", "arguments", "input", "code", "transcript", "item", "part", "response", "name"}
+_RESPONSE_EVENT = _META | {"response"}
+# The keys that an event of a known type has; text under any other is read, too.
+_KNOWN = {
+    **{f"{stem}.delta": _META | {"delta"} for stem in _FIELDS},
+    **{f"{stem}.done": _META | {key, "name"} for stem, (_, _, key) in _FIELDS.items()},
+    **{f"response.{box}.{verb}": _META | {"part"} for box in ("content_part", "reasoning_summary_part") for verb in ("added", "done")},
+    **{f"response.output_item.{verb}": _META | {"item"} for verb in ("added", "done")},
+    "response.audio.delta": _META | {"delta"},  # sound
+    "response.output_audio.delta": _META | {"delta"},
+}
 
 
 class ResponsesCodec(StreamCodec):
@@ -79,7 +86,7 @@ class ResponsesCodec(StreamCodec):
             parsed.ends.append(ALL)
             return parsed
         try:
-            doc = jsonio.decode(data)
+            doc = jsonio.decode_reply(data)
         except jsonio.JsonError:
             raise Unreadable("an event that is not JSON") from None
         if not isinstance(doc, dict):
@@ -110,10 +117,10 @@ class ResponsesCodec(StreamCodec):
             parsed.ends.append(ALL)
         elif isinstance(doc.get("response"), dict):
             self._whole(parsed, doc["response"], kind)
-        known = stem in _FIELDS or stem in _BOXES or "response" in doc
-        if parsed.error or kind in _BLOBS or (known and doc.keys() <= _SHELL):
+        known = _KNOWN.get(kind) or (_RESPONSE_EVENT if isinstance(doc.get("response"), dict) else _META)
+        if parsed.error or doc.keys() <= known:
             return
-        for path, text in strings({k: v for k, v in doc.items() if k not in _SHELL or not (known or k in _META)}):
+        for path, text in loose(doc, known):
             streams = path == ("delta",)
             field = stem if streams else "other"
             parsed.parts.append(Part(Channel(index, field), text, path, "text" if streams else "whole"))
@@ -144,9 +151,7 @@ class ResponsesCodec(StreamCodec):
             parsed.ends += {p.channel: None for p in parsed.parts}
 
     def _whole(self, parsed: Parsed, response: dict[str, Any], kind: str) -> None:
-        output = response.get("output")
-        for n, item in enumerate(output if isinstance(output, list) else ()):
-            parsed.parts += item_parts(item, n, ("response", "output", n), "repeat")
+        parsed.parts += response_parts(response, ("response",), "repeat")
         if response.get("usage") is not None:
             parsed.usage = openai_usage(response["usage"])
         if response.get("output_messages"):
@@ -278,4 +283,3 @@ def _part_channel(doc: dict[str, Any], index: int) -> Channel:
 def _number(doc: dict[str, Any], key: str, default: int = 0) -> int:
     value = doc.get(key)
     return value if type(value) is int and value >= 0 else default
-

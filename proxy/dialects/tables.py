@@ -163,20 +163,30 @@ _SCORE = tuple(
 _DOCUMENTS = (("results", "*", "document", "text"), ("results", "*", "document"))
 
 EMBEDDINGS = Table("embeddings", _EMBED, counts=True)
-POOLING = Table("pooling", (*_EMBED, *(Spot((k,), parts) for k in ("text_1", "text_2", "data_1", "data_2"))), counts=True)
+POOLING = Table(
+    "pooling", (*_EMBED, *(Spot((k,), parts) for k in ("text_1", "text_2", "data_1", "data_2"))), counts=True
+)
 SCORE = Table("score", _SCORE, counts=True)
 RERANK = Table("rerank", _SCORE, _DOCUMENTS, counts=True)
 DECISIONS = Table(
-    "decisions", tuple(Spot((key,), free) for key in ("input", "state", "questions", "instructions", "options", "labels"))
+    "decisions",
+    tuple(Spot((key,), free) for key in ("input", "state", "questions", "instructions", "options", "labels")),
 )
 TOKENIZE = Table(
     "tokenize",
-    (Spot(("prompt",), prompt), Spot(("messages",), messages), Spot(("chat_template",), text), Spot(("tools",), schema)),
+    (
+        Spot(("prompt",), prompt),
+        Spot(("messages",), messages),
+        Spot(("chat_template",), text),
+        Spot(("tools",), schema),
+    ),
     (("token_strs", "*"),),
 )
 DETOKENIZE = Table("detokenize", (Spot(("tokens",), ids),), (("prompt",),))
 MODERATIONS = Table("moderations", (Spot(("input",), prompt),))
-IMAGES = Table("images", (Spot(("prompt",), text), Spot(("image",), ids)), (("data", "*", "revised_prompt"),), counts=True)
+IMAGES = Table(
+    "images", (Spot(("prompt",), text), Spot(("image",), ids)), (("data", "*", "revised_prompt"),), counts=True
+)
 SPEECH = Table("speech", (Spot(("input",), text), Spot(("instructions",), text)))
 COHERE = Table(
     "cohere",

@@ -1,10 +1,10 @@
 """A scripted backend on a raw socket: it keeps the exact bytes of each request and sends exactly what a test says.
 
-    async def script(call: Call) -> None:
-        await call.reply(b"hello")
+async def script(call: Call) -> None:
+    await call.reply(b"hello")
 
-    async with backend(script) as b:
-        ... b.url, b.calls
+async with backend(script) as b:
+    ... b.url, b.calls
 """
 
 from __future__ import annotations
@@ -273,6 +273,24 @@ async def backend(
     finally:
         await made.stop()
     made.check()
+
+
+@contextlib.asynccontextmanager
+async def full_listener() -> AsyncIterator[int]:
+    """The port of a listener that takes no more connections: its queue is full, so that connecting hangs (Linux)."""
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            try:
+                await asyncio.wait_for(loop.sock_connect(sock, listener.getsockname()), 0.05)
+            except TimeoutError:
+                break
+        yield listener.getsockname()[1]
 
 
 def raw_reply(data: bytes, *, close: bool = False, reset: bool = False, trickle: bool = False) -> Script:

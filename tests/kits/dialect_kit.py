@@ -70,7 +70,11 @@ class Kit:
         return "".join(self.read(doc) or "" for doc in docs(stream))
 
     def wrap(self, text: str, *, ascii: bool = False) -> str:
-        return json.dumps({"n": 12345678901234567890, "to": text, "x": [1.50, None]}, ensure_ascii=ascii) if self.json else text
+        return (
+            json.dumps({"n": 12345678901234567890, "to": text, "x": [1.50, None]}, ensure_ascii=ascii)
+            if self.json
+            else text
+        )
 
     def unwrap(self, text: str) -> str:
         if not self.json:
@@ -129,13 +133,24 @@ def chat_body(message: Callable[[str], JSON]) -> Callable[[str], JSON]:
     return build
 
 
-def chat(field: str, value: Callable[[str], JSON], path: tuple[Any, ...], whole: Callable[[str], JSON] | None = None, **more: Any) -> Kit:
+def chat(
+    field: str,
+    value: Callable[[str], JSON],
+    path: tuple[Any, ...],
+    whole: Callable[[str], JSON] | None = None,
+    **more: Any,
+) -> Kit:
     dialect = more.pop("dialect", "chat")
     first = more.pop("first", None)
     return Kit(
-        dialect, field, chat_stream(value, first), reader("choices", 0, "delta", *path), body=chat_body(whole or value),
-        read_body=reader("choices", 0, "message", *path), **more,
-    )  # fmt: skip
+        dialect,
+        field,
+        chat_stream(value, first),
+        reader("choices", 0, "delta", *path),
+        body=chat_body(whole or value),
+        read_body=reader("choices", 0, "message", *path),
+        **more,
+    )
 
 
 def call(text: str) -> JSON:
@@ -152,17 +167,22 @@ CHAT = (
     *(chat(f, lambda t, f=f: {f: t}, (f,)) for f in ("content", "reasoning", "reasoning_content", "refusal")),
     chat("arguments", call, ("tool_calls", 0, "function", "arguments"), whole_call, first=_FIRST_CALL, json=True),
     chat(
-        "name", lambda t: {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": t, "arguments": ""}}]},
-        ("tool_calls", 0, "function", "name"), joined=True,
+        "name",
+        lambda t: {
+            "tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": t, "arguments": ""}}]
+        },
+        ("tool_calls", 0, "function", "name"),
+        joined=True,
     ),
     chat(
-        "input", lambda t: {"tool_calls": [{"index": 0, "type": "custom", "custom": {"name": "f", "input": t}}]},
+        "input",
+        lambda t: {"tool_calls": [{"index": 0, "type": "custom", "custom": {"name": "f", "input": t}}]},
         ("tool_calls", 0, "custom", "input"),
     ),
     chat("function_call", lambda t: {"function_call": {"arguments": t}}, ("function_call", "arguments"), json=True),
     chat("transcript", lambda t: {"audio": {"id": "a", "transcript": t}}, ("audio", "transcript")),
     chat("*", lambda t: {"some_new_field": [{"type": "new", "text": t}]}, ("some_new_field", 0, "text")),
-)  # fmt: skip
+)
 
 
 def completion_stream(pieces: Sequence[str]) -> list[bytes]:
@@ -178,21 +198,40 @@ def completion_body(text: str) -> JSON:
 
 
 COMPLETIONS = (
-    Kit("completions", "text", completion_stream, reader("choices", 0, "text"), body=completion_body,
-        read_body=reader("choices", 0, "text")),
-)  # fmt: skip
+    Kit(
+        "completions",
+        "text",
+        completion_stream,
+        reader("choices", 0, "text"),
+        body=completion_body,
+        read_body=reader("choices", 0, "text"),
+    ),
+)
 
 INVOCATIONS = (
-    Kit("invocations", "text", completion_stream, reader("choices", 0, "text"), body=completion_body,
-        read_body=reader("choices", 0, "text")),
+    Kit(
+        "invocations",
+        "text",
+        completion_stream,
+        reader("choices", 0, "text"),
+        body=completion_body,
+        read_body=reader("choices", 0, "text"),
+    ),
     chat("content", lambda t: {"content": t}, ("content",), dialect="invocations"),
     chat("*", lambda t: {"odd": t}, ("odd",), dialect="invocations"),
-)  # fmt: skip
+)
 
 
 # -- responses --------------------------------------------------------------------------------------------------------
 
-RESPONSE: JSON = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "in_progress", "output": []}
+RESPONSE: JSON = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "model": "m",
+    "status": "in_progress",
+    "output": [],
+}
 _RUSAGE = {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12, "input_tokens_details": {"cached_tokens": 3}}
 
 
@@ -207,9 +246,13 @@ class Events:
 
 
 def response_stream(
-    item: Callable[[str], JSON], stem: str | None, key: str = "text", number: str | None = None,
-    part: Callable[[str], JSON] | None = None, shown: JSON | None = None,
-) -> Callable[[Sequence[str]], list[bytes]]:  # fmt: skip
+    item: Callable[[str], JSON],
+    stem: str | None,
+    key: str = "text",
+    number: str | None = None,
+    part: Callable[[str], JSON] | None = None,
+    shown: JSON | None = None,
+) -> Callable[[Sequence[str]], list[bytes]]:
     """stem: the event name before .delta and .done; None: the item is all there is."""
     part_stem = "response.reasoning_summary_part" if number == "summary_index" else "response.content_part"
 
@@ -259,9 +302,15 @@ def done_reader(kind: str, *path: Any) -> Reader:
 
 
 def response_kit(
-    field: str, item: Callable[[str], JSON], path: tuple[Any, ...], stem: str | None, key: str = "text",
-    number: str | None = None, part: Callable[[str], JSON] | None = None, **more: Any,
-) -> Kit:  # fmt: skip
+    field: str,
+    item: Callable[[str], JSON],
+    path: tuple[Any, ...],
+    stem: str | None,
+    key: str = "text",
+    number: str | None = None,
+    part: Callable[[str], JSON] | None = None,
+    **more: Any,
+) -> Kit:
     in_item = done_reader("response.output_item.done", "item", *path)
     repeats = [done_reader("response.completed", "response", "output", 0, *path)]
     shown = more.pop("shown", None)
@@ -271,10 +320,16 @@ def response_kit(
         name = "response.reasoning_summary_part.done" if number == "summary_index" else "response.content_part.done"
         repeats.append(done_reader(name, "part", key))
     return Kit(
-        "responses", field, response_stream(item, stem, key, number, part, shown),
-        delta_reader(stem) if stem is not None else in_item, tuple(repeats), response_body(item),
-        reader("output", 0, *path), joined=stem is None, **more,
-    )  # fmt: skip
+        "responses",
+        field,
+        response_stream(item, stem, key, number, part, shown),
+        delta_reader(stem) if stem is not None else in_item,
+        tuple(repeats),
+        response_body(item),
+        reader("output", 0, *path),
+        joined=stem is None,
+        **more,
+    )
 
 
 def text_part(text: str) -> JSON:
@@ -290,37 +345,97 @@ def _item(kind: str, **fields: Any) -> JSON:
 
 
 RESPONSES = (
-    response_kit("text", lambda t: _message(text_part(t)), ("content", 0, "text"), "response.output_text", "text",
-                 "content_index", text_part),
-    response_kit("refusal", lambda t: _message(refusal_part(t)), ("content", 0, "refusal"), "response.refusal", "refusal",
-                 "content_index", refusal_part),
-    response_kit("reasoning", lambda t: _item("reasoning", summary=[], content=[{"type": "reasoning_text", "text": t}]),
-                 ("content", 0, "text"), "response.reasoning_text", "text", "content_index",
-                 lambda t: {"type": "reasoning_text", "text": t}),
-    response_kit("summary", lambda t: _item("reasoning", summary=[{"type": "summary_text", "text": t}]),
-                 ("summary", 0, "text"), "response.reasoning_summary_text", "text", "summary_index",
-                 lambda t: {"type": "summary_text", "text": t}),
-    response_kit("arguments", lambda t: _item("function_call", call_id="c", name="f", arguments=t), ("arguments",),
-                 "response.function_call_arguments", "arguments", json=True),
+    response_kit(
+        "text",
+        lambda t: _message(text_part(t)),
+        ("content", 0, "text"),
+        "response.output_text",
+        "text",
+        "content_index",
+        text_part,
+    ),
+    response_kit(
+        "refusal",
+        lambda t: _message(refusal_part(t)),
+        ("content", 0, "refusal"),
+        "response.refusal",
+        "refusal",
+        "content_index",
+        refusal_part,
+    ),
+    response_kit(
+        "reasoning",
+        lambda t: _item("reasoning", summary=[], content=[{"type": "reasoning_text", "text": t}]),
+        ("content", 0, "text"),
+        "response.reasoning_text",
+        "text",
+        "content_index",
+        lambda t: {"type": "reasoning_text", "text": t},
+    ),
+    response_kit(
+        "summary",
+        lambda t: _item("reasoning", summary=[{"type": "summary_text", "text": t}]),
+        ("summary", 0, "text"),
+        "response.reasoning_summary_text",
+        "text",
+        "summary_index",
+        lambda t: {"type": "summary_text", "text": t},
+    ),
+    response_kit(
+        "arguments",
+        lambda t: _item("function_call", call_id="c", name="f", arguments=t),
+        ("arguments",),
+        "response.function_call_arguments",
+        "arguments",
+        json=True,
+    ),
     response_kit("name", lambda t: _item("function_call", call_id="c", name=t or "f", arguments=""), ("name",), None),
-    response_kit("input", lambda t: _item("custom_tool_call", call_id="c", name="f", input=t), ("input",),
-                 "response.custom_tool_call_input", "input"),
+    response_kit(
+        "input",
+        lambda t: _item("custom_tool_call", call_id="c", name="f", input=t),
+        ("input",),
+        "response.custom_tool_call_input",
+        "input",
+    ),
     response_kit("output", lambda t: _item("mcp_call", name="f", arguments="", output=t), ("output",), None),
-    response_kit("code", lambda t: _item("code_interpreter_call", code=t, container_id="c"), ("code",),
-                 "response.code_interpreter_call_code", "code"),
-    response_kit("transcript", lambda t: _message({"type": "output_audio", "transcript": t}), ("content", 0, "transcript"),
-                 "response.output_audio_transcript", "transcript", "content_index"),
-    response_kit("other", lambda t: _item("web_search_call", action={"type": "search", "query": t}), ("action", "query"), None),
-)  # fmt: skip
+    response_kit(
+        "code",
+        lambda t: _item("code_interpreter_call", code=t, container_id="c"),
+        ("code",),
+        "response.code_interpreter_call_code",
+        "code",
+    ),
+    response_kit(
+        "transcript",
+        lambda t: _message({"type": "output_audio", "transcript": t}),
+        ("content", 0, "transcript"),
+        "response.output_audio_transcript",
+        "transcript",
+        "content_index",
+    ),
+    response_kit(
+        "other", lambda t: _item("web_search_call", action={"type": "search", "query": t}), ("action", "query"), None
+    ),
+)
 
 
 # -- messages ---------------------------------------------------------------------------------------------------------
 
 
-def message_stream(block: JSON, delta: Callable[[str], JSON] | None, joined: Callable[[str], JSON] | None = None) -> Callable[[Sequence[str]], list[bytes]]:
+def message_stream(
+    block: JSON, delta: Callable[[str], JSON] | None, joined: Callable[[str], JSON] | None = None
+) -> Callable[[Sequence[str]], list[bytes]]:
     def build(pieces: Sequence[str]) -> list[bytes]:
-        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None,
-                   "stop_sequence": None, "usage": {"input_tokens": 7, "output_tokens": 1}}  # fmt: skip
+        message = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "m",
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 7, "output_tokens": 1},
+        }
         start = joined("".join(pieces)) if joined is not None else block
         out = [
             event({"type": "message_start", "message": message}, "message_start"),
@@ -329,8 +444,14 @@ def message_stream(block: JSON, delta: Callable[[str], JSON] | None, joined: Cal
         ]
         if delta is not None:
             for piece in pieces:
-                out.append(event({"type": "content_block_delta", "index": 0, "delta": delta(piece)}, "content_block_delta"))
-        end = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}}
+                out.append(
+                    event({"type": "content_block_delta", "index": 0, "delta": delta(piece)}, "content_block_delta")
+                )
+        end = {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": {"output_tokens": 5},
+        }
         return [
             *out,
             event({"type": "content_block_stop", "index": 0}, "content_block_stop"),
@@ -343,9 +464,15 @@ def message_stream(block: JSON, delta: Callable[[str], JSON] | None, joined: Cal
 
 def message_body(block: Callable[[str], JSON]) -> Callable[[str], JSON]:
     return lambda text: {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [block(text)],
-        "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 7, "output_tokens": 5},
-    }  # fmt: skip
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [block(text)],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 7, "output_tokens": 5},
+    }
 
 
 def _tool(text: str) -> JSON:
@@ -353,21 +480,53 @@ def _tool(text: str) -> JSON:
 
 
 MESSAGES = (
-    Kit("messages", "text", message_stream({"type": "text", "text": ""}, lambda t: {"type": "text_delta", "text": t}),
-        reader("delta", "text"), body=message_body(lambda t: {"type": "text", "text": t}), read_body=reader("content", 0, "text")),
-    Kit("messages", "thinking", message_stream({"type": "thinking", "thinking": ""}, lambda t: {"type": "thinking_delta", "thinking": t}),
-        reader("delta", "thinking"), body=message_body(lambda t: {"type": "thinking", "thinking": t, "signature": "s"}),
-        read_body=reader("content", 0, "thinking")),
-    Kit("messages", "arguments",
-        message_stream({"type": "tool_use", "id": "t", "name": "f", "input": {}}, lambda t: {"type": "input_json_delta", "partial_json": t}),
-        reader("delta", "partial_json"), body=message_body(_tool),
-        read_body=lambda doc: json.dumps(at(doc, "content", 0, "input")), json=True),
-    Kit("messages", "name", message_stream({}, None, lambda t: {"type": "tool_use", "id": "t", "name": t, "input": {}}),
-        reader("content_block", "name"), body=message_body(lambda t: {"type": "tool_use", "id": "t", "name": t, "input": {}}),
-        read_body=reader("content", 0, "name"), joined=True),
-    Kit("messages", "other", message_stream({}, None, lambda t: {"type": "new_block", "note": t}), reader("content_block", "note"),
-        body=message_body(lambda t: {"type": "new_block", "note": t}), read_body=reader("content", 0, "note"), joined=True),
-)  # fmt: skip
+    Kit(
+        "messages",
+        "text",
+        message_stream({"type": "text", "text": ""}, lambda t: {"type": "text_delta", "text": t}),
+        reader("delta", "text"),
+        body=message_body(lambda t: {"type": "text", "text": t}),
+        read_body=reader("content", 0, "text"),
+    ),
+    Kit(
+        "messages",
+        "thinking",
+        message_stream({"type": "thinking", "thinking": ""}, lambda t: {"type": "thinking_delta", "thinking": t}),
+        reader("delta", "thinking"),
+        body=message_body(lambda t: {"type": "thinking", "thinking": t, "signature": "s"}),
+        read_body=reader("content", 0, "thinking"),
+    ),
+    Kit(
+        "messages",
+        "arguments",
+        message_stream(
+            {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+            lambda t: {"type": "input_json_delta", "partial_json": t},
+        ),
+        reader("delta", "partial_json"),
+        body=message_body(_tool),
+        read_body=lambda doc: json.dumps(at(doc, "content", 0, "input")),
+        json=True,
+    ),
+    Kit(
+        "messages",
+        "name",
+        message_stream({}, None, lambda t: {"type": "tool_use", "id": "t", "name": t, "input": {}}),
+        reader("content_block", "name"),
+        body=message_body(lambda t: {"type": "tool_use", "id": "t", "name": t, "input": {}}),
+        read_body=reader("content", 0, "name"),
+        joined=True,
+    ),
+    Kit(
+        "messages",
+        "other",
+        message_stream({}, None, lambda t: {"type": "new_block", "note": t}),
+        reader("content_block", "note"),
+        body=message_body(lambda t: {"type": "new_block", "note": t}),
+        read_body=reader("content", 0, "note"),
+        joined=True,
+    ),
+)
 
 
 # -- speech, tables ---------------------------------------------------------------------------------------------------
@@ -388,29 +547,69 @@ def segment_stream(pieces: Sequence[str]) -> list[bytes]:
 
 
 TRANSCRIPTION = (
-    Kit("transcription", "text", transcript_stream, lambda d: d.get("delta"),
-        (done_reader("transcript.text.done", "text"),), lambda t: {"text": t}, reader("text")),
+    Kit(
+        "transcription",
+        "text",
+        transcript_stream,
+        lambda d: d.get("delta"),
+        (done_reader("transcript.text.done", "text"),),
+        lambda t: {"text": t},
+        reader("text"),
+    ),
     Kit("transcription", "content", transcription_chunks, reader("choices", 0, "delta", "content")),
-    Kit("transcription", "segments", segment_stream, reader("text"),
-        body=lambda t: {"text": "", "segments": [{"id": 0, "text": t, "tokens": [1]}]}, read_body=reader("segments", 0, "text")),
-    Kit("transcription", "words", body=lambda t: {"text": "", "words": [{"word": t, "start": 0.0}]},
-        read_body=reader("words", 0, "word")),
-)  # fmt: skip
+    Kit(
+        "transcription",
+        "segments",
+        segment_stream,
+        reader("text"),
+        body=lambda t: {"text": "", "segments": [{"id": 0, "text": t, "tokens": [1]}]},
+        read_body=reader("segments", 0, "text"),
+    ),
+    Kit(
+        "transcription",
+        "words",
+        body=lambda t: {"text": "", "words": [{"word": t, "start": 0.0}]},
+        read_body=reader("words", 0, "word"),
+    ),
+)
 
 TABLES = (
-    Kit("rerank", "text", body=lambda t: {"results": [{"index": 0, "document": {"text": t}, "relevance_score": 0.5}]},
-        read_body=reader("results", 0, "document", "text")),
-    Kit("rerank", "document", body=lambda t: {"results": [{"index": 0, "document": t}]}, read_body=reader("results", 0, "document")),
-    Kit("tokenize", "token_strs", body=lambda t: {"count": 2, "tokens": [1, 2], "token_strs": [t[:3], t[3:]]},
-        read_body=lambda doc: "".join(doc["token_strs"])),
+    Kit(
+        "rerank",
+        "text",
+        body=lambda t: {"results": [{"index": 0, "document": {"text": t}, "relevance_score": 0.5}]},
+        read_body=reader("results", 0, "document", "text"),
+    ),
+    Kit(
+        "rerank",
+        "document",
+        body=lambda t: {"results": [{"index": 0, "document": t}]},
+        read_body=reader("results", 0, "document"),
+    ),
+    Kit(
+        "tokenize",
+        "token_strs",
+        body=lambda t: {"count": 2, "tokens": [1, 2], "token_strs": [t[:3], t[3:]]},
+        read_body=lambda doc: "".join(doc["token_strs"]),
+    ),
     Kit("detokenize", "prompt", body=lambda t: {"prompt": t}, read_body=reader("prompt")),
-    Kit("images", "revised_prompt", body=lambda t: {"created": 1, "data": [{"b64_json": "AAAA", "revised_prompt": t}]},
-        read_body=reader("data", 0, "revised_prompt")),
-)  # fmt: skip
+    Kit(
+        "images",
+        "revised_prompt",
+        body=lambda t: {"created": 1, "data": [{"b64_json": "AAAA", "revised_prompt": t}]},
+        read_body=reader("data", 0, "revised_prompt"),
+    ),
+)
 
 KITS: tuple[Kit, ...] = (
-    *CHAT, *(Kit("chat_batch", k.field, body=k.body, read_body=k.read_body, json=k.json) for k in CHAT), *COMPLETIONS,
-    *INVOCATIONS, *RESPONSES, *MESSAGES, *TRANSCRIPTION, *TABLES,
-)  # fmt: skip
+    *CHAT,
+    *(Kit("chat_batch", k.field, body=k.body, read_body=k.read_body, json=k.json) for k in CHAT),
+    *COMPLETIONS,
+    *INVOCATIONS,
+    *RESPONSES,
+    *MESSAGES,
+    *TRANSCRIPTION,
+    *TABLES,
+)
 STREAMS = tuple(k for k in KITS if k.stream is not None)
 BODIES = tuple(k for k in KITS if k.body is not None)

@@ -32,12 +32,21 @@ policies:
     response: {drop: [server], set: {X-Gate: here}}
 """
 
+_MODERATION = """
+unscanned: allow
+policies:
+  - name: never-said
+    use: output_moderation
+    rules: [{name: marker, phrases: [xyzzy plugh], patterns: ["[0-9]{16,19}x"], action: block}]
+"""
+
 #: Settings of the policy file by name. empty: what ``serve --backend`` runs. watched: token usage is read on the way.
-#: policies: bodies are read, judged and written anew, head fields change.
+#: policies: bodies are read, judged and written anew, head fields change. moderated: replies pass gates that find nothing.
 FRONTS: dict[str, dict[str, Any]] = {
     "empty": {"usage": False},
     "watched": {"usage": True},
     "policies": {"usage": True, "policy_yaml": _POLICIES},
+    "moderated": {"usage": True, "policy_yaml": _MODERATION},
 }
 
 #: One for all clients: each would read the system's certificates anew, which takes longer than the calls.
@@ -86,14 +95,14 @@ class Front:
 
 
 @contextlib.asynccontextmanager
-async def front(name: str) -> AsyncIterator[Front]:
-    """Everything running, torn down at the end: nothing may be in flight then."""
+async def front(name: str, **more: Any) -> AsyncIterator[Front]:
+    """Everything running, torn down at the end: nothing may be in flight then. more: over the settings of FRONTS."""
     async with contextlib.AsyncExitStack() as stack:
         backends = []
         for _ in range(2):
             one = await demo.start(rate=0, clock=lambda: NOW)
             stack.push_async_callback(one.close)
             backends.append(one)
-        made = await stack.enter_async_context(gate(backends[0].url, **FRONTS[name]))
+        made = await stack.enter_async_context(gate(backends[0].url, **{**FRONTS[name], **more}))
         clients = await stack.enter_async_context(contextlib.AsyncExitStack())
         yield Front(name, made, *backends, clients)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from policies.contract import Cut, Edit, Gate
 
@@ -124,5 +125,5 @@ def check_gate(make: Callable[[], Gate], text: str, cuts: Sequence[int]) -> None
     """The split law for one gate: the pieces between ``cuts`` give what the whole text gives."""
     whole = drive(make(), [text])
     edges = sorted({0, len(text), *(c for c in cuts if c <= len(text))})
-    pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(edges)]
     assert drive(make(), pieces) == whole

@@ -84,6 +84,8 @@ def test_any_cut_gives_the_whole_text_s_result(specs, text, cuts, cap) -> None:
     out, held = streamed(found, pieces(text, [c for c in cuts if c <= len(text)]))
     assert out == whole
     assert max(held, default=0) <= found.reach <= cap
+    again, held_again = streamed(found, pieces(text, [c for c in cuts if c <= len(text)]))
+    assert (again, held_again) == (whole, held), "what is remembered of a chunk is what reading it gives"
     one_by_one, held = streamed(found, list(text))
     assert one_by_one == whole
     assert max(held, default=0) <= found.reach

@@ -18,6 +18,13 @@ ACTING: dict[str, dict[str, Any]] = {
         "request": {"drop": ["host*"], "set": {"X-A": "{model}{label:x}", "X-B": "b"}, "add": {"X-C": "c"}},
         "response": {"drop": ["*"], "add": {"X-D": "{caller}"}},
     },
+    "output_moderation": {
+        "rules": [
+            {"name": "a", "phrases": ["reply"]},
+            {"name": "b", "action": "block", "phrases": ["pieces"]},
+            {"name": "c", "action": "flag", "phrases": ["in"]},
+        ]
+    },
     "request_guard": {
         "max_body": 5,
         "methods": ["GET"],
@@ -29,6 +36,10 @@ ACTING: dict[str, dict[str, Any]] = {
 # Options under which the planted text meets each kind of check.
 CHECKS: dict[str, list[dict[str, Any]]] = {
     "headers": [{"request": {"set": {"X-A": "{model}"}}, "response": {"set": {"X-A": "{model}"}}}],
+    "output_moderation": [
+        {"rules": [{"name": "a", "action": action, "patterns": [r"\d{4}(-\d{4}){3}"], **more}]}
+        for action, more in (("block", {}), ("redact", {}), ("replace", {"replacement": ""}), ("flag", {}))
+    ],
     "request_guard": [
         {"models": ["other"]},
         {"deny_models": ["*"]},

@@ -119,7 +119,9 @@ def test_one_choice_is_cut_and_the_other_goes_on() -> None:
     out = stream.feed(say("", 0) + say("", 1) + say("ok b", 0) + say("fine", 1) + say("ad!", 0))
     assert stream.cut is None
     assert stream.cuts == {0: "banned"}
-    out += stream.feed(say("more", 0) + say(" too", 1) + event(chunk([delta({"content": "x"}, 0), delta({"content": "y"}, 1)])))
+    out += stream.feed(
+        say("more", 0) + say(" too", 1) + event(chunk([delta({"content": "x"}, 0), delta({"content": "y"}, 1)]))
+    )
     out += stream.feed(say("!", 1, "stop"))
     assert texts(out, 0) == "ok Stopped."
     assert texts(out, 1) == "fine tooy!"
@@ -169,6 +171,34 @@ def test_reasoning_does_not_hold_up_the_content_that_follows() -> None:
     assert texts(out, field="reasoning") == "[X]!"
 
 
+def test_what_was_let_out_undecided_stays_context_over_many_turns() -> None:
+    stream = chat(secret)
+    data = b"".join(say(c, field=f) for c in "secrets" for f in ("reasoning", "content"))
+    out = stream.feed(data + DONE)
+    for field in ("content", "reasoning"):
+        assert texts(out, field=field) == "secre[X]s"
+
+
+def test_arguments_wait_for_their_end() -> None:
+    def args(text: str) -> bytes:
+        return event(chunk([delta({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})]))
+
+    stream = chat(secret)
+    out = stream.feed(args('{"a":"se') + say("Hello") + args('cret"}') + DONE)
+    assert b"[X]" in out
+    assert texts(out) == "Hello"
+    late = chat(secret)
+    late.feed(args('{"a":"b"}') + say("", finish="tool_calls") + args('{"a'))
+    assert late.cut == "unreadable"
+
+
+def test_half_characters_pass() -> None:
+    halves = say("x").replace(b'"x"', b'"\\ud83d"') + say("x").replace(b'"x"', b'"\\ude00 secret"')
+    out = chat(secret).feed(halves + DONE)
+    assert out.startswith(say("x").replace(b'"x"', b'"\\ud83d"'))
+    assert texts(out).endswith(" [X]")
+
+
 def test_hold_keeps_all_behind_the_undecided_text() -> None:
     stream = chat(secret, interleave="hold")
     assert stream.feed(say("so: sec", field="reasoning") + say("Hello")) == b""
@@ -206,7 +236,9 @@ def test_arguments_of_two_calls() -> None:
         return event(chunk([delta({"tool_calls": [{"index": tool, "function": {"arguments": text}}]})]))
 
     stream = chat(secret)
-    out = stream.feed(args(0, '{"a":"se') + args(0, 'cr\\u0065t"}') + args(1, '{"a":"\\u0073') + args(1, 'ecret"}') + DONE)
+    out = stream.feed(
+        args(0, '{"a":"se') + args(0, 'cr\\u0065t"}') + args(1, '{"a":"\\u0073') + args(1, 'ecret"}') + DONE
+    )
     found = {0: "", 1: ""}
     for d in docs(out):
         for c in d["choices"][0]["delta"]["tool_calls"]:
@@ -249,7 +281,10 @@ def test_thinking_loses_its_signature_with_its_text() -> None:
     def part(value: dict[str, Any]) -> bytes:
         return event({"type": "content_block_delta", "index": 0, "delta": value}, "content_block_delta")
 
-    start = event({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}}, "content_block_start")
+    start = event(
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
+        "content_block_start",
+    )
     signature = part({"type": "signature_delta", "signature": "abc"})
     for text, kept in (("fine", "abc"), ("secret", "")):
         stream = GatedStream(DIALECTS["messages"], lambda channel: [secret()])
@@ -369,7 +404,9 @@ def test_what_cannot_be_read_is_cut(bad: bytes) -> None:
     assert finishes(out) == [(0, "content_filter")]
 
 
-@pytest.mark.parametrize("odd", [b": c\n\n", b"\n", b"event: ping\n\n", b"data:\n\n", b"data: \n\n", b"id: 3\n\n", b"retry: 1\n\n"])
+@pytest.mark.parametrize(
+    "odd", [b": c\n\n", b"\n", b"event: ping\n\n", b"data:\n\n", b"data: \n\n", b"id: 3\n\n", b"retry: 1\n\n"]
+)
 def test_what_holds_no_text_passes(odd: bytes) -> None:
     stream = chat(secret)
     assert stream.feed(say("a") + odd + say("b")) == say("a") + odd + say("b")
@@ -379,7 +416,9 @@ def test_failure_says_so_and_drops_what_is_held() -> None:
     stream = chat(secret)
     stream.feed(say("sec"))
     out = stream.fail("The backend broke off.", "api_error", "backend_cut")
-    assert docs(out) == [{"error": {"message": "The backend broke off.", "type": "api_error", "param": None, "code": "backend_cut"}}]
+    assert docs(out) == [
+        {"error": {"message": "The backend broke off.", "type": "api_error", "param": None, "code": "backend_cut"}}
+    ]
     assert b"[DONE]" not in out
     done = chat(secret)
     done.feed(DONE)
@@ -464,7 +503,13 @@ def test_a_verdict_that_comes_later() -> None:
 
 def body(*contents: str, **more: Any) -> bytes:
     choices = [
-        {"index": n, "message": {"role": "assistant", "content": c}, "logprobs": logprobs(c), "finish_reason": "stop", **more}
+        {
+            "index": n,
+            "message": {"role": "assistant", "content": c},
+            "logprobs": logprobs(c),
+            "finish_reason": "stop",
+            **more,
+        }
         for n, c in enumerate(contents)
     ]
     return json.dumps({**chunk(choices, "chat.completion"), "usage": USAGE}).encode()
@@ -510,7 +555,9 @@ def test_replies_without_text_are_not_decoded() -> None:
 
 def test_transcript_that_is_plain_text() -> None:
     speech = DIALECTS["transcription"]
-    assert gate_whole(speech, b"1\n00:00 --> 00:01\na secret\n", lambda c: [secret()])[0] == b"1\n00:00 --> 00:01\na [X]\n"
+    assert (
+        gate_whole(speech, b"1\n00:00 --> 00:01\na secret\n", lambda c: [secret()])[0] == b"1\n00:00 --> 00:01\na [X]\n"
+    )
     assert gate_whole(speech, b"bad", lambda c: [Cutter(["bad"])]) == (b"Stopped.", True, "banned")
 
 
@@ -518,7 +565,9 @@ def test_usage_of_whole_replies() -> None:
     assert watch_whole(CHAT, body("x")) == Usage(7, 5, 3)
     assert watch_whole(CHAT, b"{") is None
     assert watch_whole(CHAT, b'{"usage": {"prompt_tokens": -1, "completion_tokens": "x"}}') == Usage()
-    assert watch_whole(DIALECTS["messages"], b'{"usage":{"input_tokens":4,"output_tokens":2,"cache_read_input_tokens":1}}') == Usage(4, 2, 1)
+    assert watch_whole(
+        DIALECTS["messages"], b'{"usage":{"input_tokens":4,"output_tokens":2,"cache_read_input_tokens":1}}'
+    ) == Usage(4, 2, 1)
 
 
 # -- watched -------------------------------------------------------------------------------------------------------
@@ -535,7 +584,12 @@ def test_watched_stream_tells_where_an_error_can_be_put() -> None:
 
 def test_watched_stream_collects_finishes_and_errors() -> None:
     watched = WatchedStream(CHAT)
-    watched.feed(say("a", finish="stop") + say("b", 1, "length") + event({"error": {"message": "x"}}) + b"data: {broken \"usage\"\n\n")
+    watched.feed(
+        say("a", finish="stop")
+        + say("b", 1, "length")
+        + event({"error": {"message": "x"}})
+        + b'data: {broken "usage"\n\n'
+    )
     assert watched.finishes == {0: "stop", 1: "length"}
     assert watched.errors == 1
     watched.feed(b"data: " + b"x" * 2_000_000)

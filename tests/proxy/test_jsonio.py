@@ -13,14 +13,30 @@ from proxy import jsonio
 from proxy.jsonio import Embedded, JsonError, MinusZero, Number
 
 NUMBERS = [
-    "0", "-0", "1", "-1", "1.0", "-0.0", "1.50", "1e5", "1E5", "1e+5", "1E400", "-1E-400", "0.1", "123456789012345678901234567890",
-    "-98765432109876543210987654321", "18446744073709551616", "3.141592653589793238462643383279", "1" * 4000,
-]  # fmt: skip
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "1.0",
+    "-0.0",
+    "1.50",
+    "1e5",
+    "1E5",
+    "1e+5",
+    "1E400",
+    "-1E-400",
+    "0.1",
+    "123456789012345678901234567890",
+    "-98765432109876543210987654321",
+    "18446744073709551616",
+    "3.141592653589793238462643383279",
+    "1" * 4000,
+]
 
 
 @pytest.mark.parametrize("text", NUMBERS)
 def test_numbers_keep_their_text(text: str) -> None:
-    for raw in (text, f"[{text}]", '{"a":{"b":[%s,"x -0"]}}' % text):
+    for raw in (text, f"[{text}]", '{"a":{"b":[' + text + ',"x -0"]}}'):
         assert jsonio.encode(jsonio.decode(raw.encode())) == raw.encode()
 
 
@@ -43,7 +59,7 @@ def test_round_trip(value: Any) -> None:
 
 
 def test_a_changed_document_keeps_the_rest() -> None:
-    doc = jsonio.decode('{ "a" : 1.0, "s":"\\u00e9\\/\\ud83d\\ude00", "n": -0, "k": 1E400 }'.encode())
+    doc = jsonio.decode(b'{ "a" : 1.0, "s":"\\u00e9\\/\\ud83d\\ude00", "n": -0, "k": 1E400 }')
     doc["new"] = "ü"
     assert jsonio.encode(doc).decode() == '{"a":1.0,"s":"é/😀","n":-0,"k":1E400,"new":"ü"}'
     assert isinstance(doc["n"], MinusZero)
@@ -58,10 +74,36 @@ def test_the_last_of_two_equal_keys_counts() -> None:
 
 
 BAD = [
-    b"", b" ", b"{", b"[1,]", b"{} {}", b"nul", b"NaN", b"Infinity", b"-Infinity", b"01", b"1.", b".5", b"+1", b"'a'",
-    b'"\\x"', b'"\x01"', b'"\xff"', b"\xff", b"\xef\xbb\xbf{}", b'"\\ud800"', b'"\\ud800x"', b'"\\udc00"', b'"\xed\xa0\x80"',
-    b"\x00", b"{1:2}", b"[" * 100_000, b"1" * 5000, "{}".encode("utf-16"), b'{"secret": "secret"',
-]  # fmt: skip
+    b"",
+    b" ",
+    b"{",
+    b"[1,]",
+    b"{} {}",
+    b"nul",
+    b"NaN",
+    b"Infinity",
+    b"-Infinity",
+    b"01",
+    b"1.",
+    b".5",
+    b"+1",
+    b"'a'",
+    b'"\\x"',
+    b'"\x01"',
+    b'"\xff"',
+    b"\xff",
+    b"\xef\xbb\xbf{}",
+    b'"\\ud800"',
+    b'"\\ud800x"',
+    b'"\\udc00"',
+    b'"\xed\xa0\x80"',
+    b"\x00",
+    b"{1:2}",
+    b"[" * 100_000,
+    b"1" * 5000,
+    "{}".encode("utf-16"),
+    b'{"secret": "secret"',
+]
 
 
 @pytest.mark.parametrize("raw", BAD, ids=lambda r: repr(r[:12]))
@@ -93,9 +135,19 @@ def test_what_json_cannot_hold() -> None:
 
 @pytest.mark.parametrize(
     ("token", "text"),
-    [(b'"a"', "a"), (b'"\\n\\u00e9"', "\né"), (b'""', ""), (b'"a" ', "a"), (b'"a"b"', None), (b"1", None), (b'"\n"', None), (b'"', None),
-     (b'"\xff"', None), (b'"a","b"', None)],
-)  # fmt: skip
+    [
+        (b'"a"', "a"),
+        (b'"\\n\\u00e9"', "\né"),
+        (b'""', ""),
+        (b'"a" ', "a"),
+        (b'"a"b"', None),
+        (b"1", None),
+        (b'"\n"', None),
+        (b'"', None),
+        (b'"\xff"', None),
+        (b'"a","b"', None),
+    ],
+)
 def test_decode_text(token: bytes, text: str | None) -> None:
     assert jsonio.decode_text(token) == text
 
@@ -117,3 +169,13 @@ def test_many_keys_that_become_the_same_stay_linear() -> None:
     for key in list(box):
         whole.rename(box, key, "[X]")
     assert sorted(whole.render().values()) == list(range(20_000))
+
+
+def test_half_characters_of_a_reply() -> None:
+    raw = b'{"a":["\\ud83d","\\ude00x",-0,1.50],"\\ud83d":"\\ud83d\\ude00"}'
+    assert jsonio.decode_reply(raw) == {"a": ["\ufffd", "\ufffdx", 0, 1.5], "\ufffd": "😀"}
+    assert jsonio.encode(jsonio.decode_reply(raw)["a"]) == '["\ufffd","\ufffdx",-0,1.50]'.encode()
+    assert jsonio.decode_reply(b'{"a":1.50}') == jsonio.decode(b'{"a":1.50}')
+    for bad in (b'["\\ud83d", NaN]', b'["\\ud83d"', b"nope", b"[" * 5000 + b'"\\ud83d"'):
+        with pytest.raises(JsonError):
+            jsonio.decode_reply(bad)

@@ -13,9 +13,11 @@ from proxy.lens import JsonLens
 from tests.kits.gate_kit import Cutter, PassAll, Redactor, check_gate, drive, redact
 
 PHRASES = ["secret", "4111", 'q"u', "é\n", "😀😀", "key"]
-TEXT = st.lists(st.sampled_from([*PHRASES, "s", "se", "4", "41", '"', "\\", "\n", "é", "😀", " ", "{", "/"]), max_size=6).map("".join)
+TEXT = st.lists(
+    st.sampled_from([*PHRASES, "s", "se", "4", "41", '"', "\\", "\n", "é", "😀", " ", "{", "/"]), max_size=6
+).map("".join)
 DOCS = st.recursive(
-    TEXT | st.integers(-10**6, 10**18) | st.sampled_from([4111, 94111, 1.5, 4111.5, True, None, -4111]),
+    TEXT | st.integers(-(10**6), 10**18) | st.sampled_from([4111, 94111, 1.5, 4111.5, True, None, -4111]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
@@ -44,13 +46,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def escaped(text: str) -> str:
-    """The same JSON with every character of its strings as an escape."""
-    return "".join(f"\\u{ord(c):04x}" if c.isalnum() and c.isascii() and c not in "eE.truefalsn0123456789" else c for c in text)
-
-
 @settings(max_examples=400, deadline=None)
-@given(doc=st.lists(DOCS, min_size=1, max_size=3) | st.dictionaries(TEXT, DOCS), ascii=st.booleans(), cuts=st.lists(st.integers(0, 300), max_size=12))
+@given(
+    doc=st.lists(DOCS, min_size=1, max_size=3) | st.dictionaries(TEXT, DOCS),
+    ascii=st.booleans(),
+    cuts=st.lists(st.integers(0, 300), max_size=12),
+)
 def test_arguments_stay_json_and_lose_what_is_banned(doc: Any, ascii: bool, cuts: list[int]) -> None:
     text = json.dumps(doc, ensure_ascii=ascii)
 
@@ -85,7 +86,7 @@ def test_broken_json_keeps_its_shape_and_any_split_gives_the_same(text: str, cut
         ('["\\ud83d\\ude00\\ud83d\\ude00"]', '["[X]"]'),
         ('["\\ud83d"]', '["\\ud83d"]'),
         ("just secret text", "just [X] text"),
-        ("  [\"secret\"]", "  [\"[X]\"]"),
+        ('  ["secret"]', '  ["[X]"]'),
         ("{'a': secret}", "{'a': \"[X]\"}"),
         ('{"a":"secret', '{"a":"[X]'),
         ('{"a":"\\u00', '{"a":"\\u00'),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,10 +12,12 @@ from proxy.sse import Event, EventTooLarge, Oversize, Splitter, parse, reframe
 
 LINES = st.sampled_from([
     b"data: a", b"data:b", b"data", b"data:  two", b": comment", b":", b"event: x", b"id: 1", b"id", b"retry: 5", b"",
-    b"unknown: 1", b"data: \xe2\x80\xa8\xc2\x85\x0b", b"\xef\xbb\xbfdata: bom", b"data: 1\x00",
+    b"unknown: 1", b"data: \xe2\x80\xa8\xc2\x85\x0b", b"data: 1\x00",
 ])  # fmt: skip
 ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
-STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=14).map(lambda rows: b"".join(a + b for a, b in rows))
+STREAMS = st.tuples(st.sampled_from([b"", b"\xef\xbb\xbf"]), st.lists(st.tuples(LINES, ENDS), max_size=14)).map(
+    lambda s: s[0] + b"".join(a + b for a, b in s[1])
+)
 
 
 def reference(stream: bytes) -> list[tuple[bytes | None, bytes | None, bool]]:
@@ -51,7 +55,7 @@ def test_any_split_gives_the_same_events_and_all_bytes(stream: bytes, cuts: list
     edges = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
     for pieces in (
         [stream],
-        [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)],
+        [stream[a:b] for a, b in pairwise(edges)],
         [bytes([b]) for b in stream],
     ):
         splitter = Splitter()
@@ -67,7 +71,7 @@ def test_going_on_over_the_cap_keeps_all_bytes(stream: bytes, cuts: list[int], c
     edges = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
     splitter = Splitter(cap, go_on=True)
     out: list[bytes] = []
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         splitter.split(stream[a:b], out)
     assert b"".join(out) + splitter.rest() == stream
     assert len(splitter.rest()) <= cap
@@ -91,9 +95,13 @@ def test_the_cap(step: int) -> None:
     stream = b"data: ok\n\ndata: " + b"x" * 100
     splitter = Splitter(20)
     out: list[bytes] = []
-    with pytest.raises(EventTooLarge) as error:
+
+    def feed_all() -> None:
         for i in range(0, len(stream), step):
             splitter.split(stream[i : i + step], out)
+
+    with pytest.raises(EventTooLarge) as error:
+        feed_all()
     assert out == [b"data: ok\n\n"]
     assert error.value.raw == (b"data: " + b"x" * 100)[:21]
     assert "x" * 5 not in str(error.value)

@@ -88,7 +88,7 @@ class Pair:
         return direct, through
 
 
-class pair:  # noqa: N801 - reads as `async with pair(script) as p`
+class pair:
     """`async with pair(script) as p`: both parts, started and stopped together."""
 
     def __init__(self, script: Script, **settings: object) -> None:

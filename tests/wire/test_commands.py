@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from proxy import __version__
 from tests.kits.process import ROOT, headgate
 
@@ -20,16 +18,39 @@ async def ran(*argv: str, cwd: Path) -> tuple[int, str, str]:
         return code, "\n".join(p.stdout), "\n".join(p.stderr)
 
 
-@pytest.mark.parametrize("given", [(), ("--policy", str(ROOT / "policy.yaml"))])
-async def test_demo_once(tmp_path: Path, given: tuple[str, ...]) -> None:
-    code, out, err = await ran("demo", "--once", *FREE, *given, cwd=tmp_path)
+async def test_demo_once(tmp_path: Path) -> None:
+    code, out, err = await ran("demo", "--once", *FREE, cwd=tmp_path)
     assert (code, err) == (0, ""), out
     for shown in (
-        "1. A plain call", "<- 200", "2. A stream", "A policy refuses", "<- 400", "max_tokens", "server: headgate-demo",
+        "1. A plain call", "<- 200", "2. A stream", "3. A request that asks for too much", "<- 400", "max_tokens",
+        "server: headgate-demo",
         "export OPENAI_BASE_URL=http://127.0.0.1:", "curl http://127.0.0.1:", "/policies",
     ):  # fmt: skip
         assert shown in out
     assert "Traceback" not in out
+    tour, _, log = out.partition("Ctrl-C ends the demo.")
+    assert " start " in log and " start " not in tour, "log lines stand in the middle of the tour"
+    assert log.count(" POST ") == 3 and "state=clean" in log
+
+
+async def test_the_demo_with_a_policy_that_refuses_everything(tmp_path: Path) -> None:
+    (tmp_path / "strict.yaml").write_text(
+        "version: 1\nbackends: {a: {url: 'http://127.0.0.1:9'}}\npolicies: [{use: request_guard, models: [llama-*]}]\n"
+    )
+    argv = ("demo", "--once", "--policy", "strict.yaml", "--listen", "127.0.0.1:0", "--admin", "off")
+    code, out, err = await ran(*argv, cwd=tmp_path)
+    assert (code, err) == (0, "") and out.count("<- 403") == 2 and "Edit strict.yaml" in out
+
+
+async def test_the_demo_shows_a_policy_that_acts_on_a_stream(tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\nbackends: {a: {url: 'http://127.0.0.1:9'}}\npolicies:\n  - use: output_moderation\n"
+        "    rules: [{name: names, phrases: [project nightjar], action: replace, replacement: (secret)}]\n"
+    )
+    code, out, err = await ran("demo", "--once", *FREE, cwd=tmp_path)
+    assert (code, err) == (0, "")
+    assert "the backend says   Our next release is called project nightjar, and project nightjar ships in May." in out
+    assert "the client reads   Our next release is called (secret), and (secret) ships in May." in out
 
 
 def test_the_demo_ships_the_policy_file_of_the_repository() -> None:

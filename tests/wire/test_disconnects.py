@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 
-from tests.kits.backend import Backend, Call, backend, hello, raw_reply, silent
+from tests.kits.backend import Backend, Call, backend, full_listener, hello, raw_reply, silent
 from tests.kits.client import Broken, Client, connect, fetch, request
 from tests.kits.gate import Gate, gate
 from tests.kits.stream import chunked, until
@@ -133,26 +132,15 @@ async def test_client_leaves_with_requests_sent_ahead() -> None:
 
 
 async def test_client_leaves_while_connecting_to_the_backend() -> None:
-    with socket.socket() as full:  # a listener whose queue is full takes no more connections
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        stuffed = [socket.socket() for _ in range(2)]
-        for s in stuffed:
-            s.setblocking(False)
-            s.connect_ex(full.getsockname())
-        try:
-            url = f"http://127.0.0.1:{full.getsockname()[1]}"
-            async with gate({"local": {"url": url, "timeouts": {"connect": "300ms"}}}) as g:
-                async with connect(g.port) as client:
-                    await client.send(CHAT)
-                    await until(lambda: g.in_flight)
-                    client.close()
-                    assert (await g.settled()).fault == "client_gone"
-                    await g.idle()
-                    assert (await fetch(g.port, CHAT)).status == 504, "the connect has a limit of its own"
-        finally:
-            for s in stuffed:
-                s.close()
+    async with full_listener() as port:
+        local = {"url": f"http://127.0.0.1:{port}", "timeouts": {"connect": "300ms"}}
+        async with gate({"local": local}) as g, connect(g.port) as client:
+            await client.send(CHAT)
+            await until(lambda: g.in_flight)
+            client.close()
+            assert (await g.settled()).fault == "client_gone"
+            await g.idle()
+            assert (await fetch(g.port, CHAT)).status == 504, "the connect has a limit of its own"
 
 
 async def test_client_leaves_at_every_moment_and_nothing_leaks() -> None:
@@ -186,9 +174,15 @@ CUTS: dict[str, tuple[bytes, bytes]] = {
     "inside a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello", b"hello"),
     "inside a chunk's size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1", b"hello"),
     "inside the last chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", b"hello"),
-    "inside the trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n", b"hello"),
+    "inside the trailers": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n",
+        b"hello",
+    ),
     "a bad chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n", b"hello"),
-    "a chunk without its end": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n", b"hello"),
+    "a chunk without its end": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
+        b"hello",
+    ),
     "an event stream": (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
         b"data: 1\n\n",
@@ -249,7 +243,9 @@ async def _status(g: Gate, raw: bytes = CHAT) -> int:
 
 
 @pytest.mark.parametrize("end", [Call.close, Call.reset, Call.half_close])
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 103 Hints\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 103 Hints\r\n\r\n"]
+)
 async def test_a_backend_that_goes_before_its_head_is_a_502(sent: bytes, end: Callable[[Call], None]) -> None:
     async def script(call: Call) -> None:
         if sent:
@@ -326,13 +322,16 @@ async def test_the_first_byte_limit_does_not_run_during_the_upload() -> None:
         await call.read_body()
         await call.reply(b"ok")
 
-    async with backend(script, read_body=False) as b:
-        async with gate(_timeouts(b, first_byte="60s"), limits={"body_grace": "1h"}) as g, connect(g.port) as client:
-            await client.send(request("POST", "/v1/files", None, [(b"Content-Length", b"2")]) + b"a")
-            await b.called()
-            g.advance(600)
-            await client.send(b"b")
-            assert (await client.reply("POST")).status == 200
+    async with (
+        backend(script, read_body=False) as b,
+        gate(_timeouts(b, first_byte="60s"), limits={"body_grace": "1h"}) as g,
+        connect(g.port) as client,
+    ):
+        await client.send(request("POST", "/v1/files", None, [(b"Content-Length", b"2")]) + b"a")
+        await b.called()
+        g.advance(600)
+        await client.send(b"b")
+        assert (await client.reply("POST")).status == 200
 
 
 async def test_a_stream_that_falls_silent_is_cut_at_the_idle_limit() -> None:
@@ -401,17 +400,20 @@ async def test_an_upload_that_the_backend_does_not_take_ends_in_a_504() -> None:
         await call.gone()
 
     done = asyncio.Event()
-    async with backend(script, read_body=False, rcvbuf=16_384) as b:
-        async with gate(_timeouts(b, first_byte="60s")) as g, connect(g.port) as client:
-            await client.send(request("POST", "/v1/files", None, [(b"Content-Length", b"90000000")]))
-            while not g.app.server.unread:
-                await client.send(b"x" * 65_536)
-            g.advance(59)
-            await asyncio.sleep(0)
-            assert not client.received
-            g.advance(2)
-            assert (await client.reply("POST")).status == 504
-            done.set()
+    async with (
+        backend(script, read_body=False, rcvbuf=16_384) as b,
+        gate(_timeouts(b, first_byte="60s")) as g,
+        connect(g.port) as client,
+    ):
+        await client.send(request("POST", "/v1/files", None, [(b"Content-Length", b"90000000")]))
+        while not g.app.server.unread:
+            await client.send(b"x" * 65_536)
+        g.advance(59)
+        await asyncio.sleep(0)
+        assert not client.received
+        g.advance(2)
+        assert (await client.reply("POST")).status == 504
+        done.set()
 
 
 # -- pooled connections
@@ -524,10 +526,11 @@ async def test_idle_backend_connections_are_closed_before_the_backend_does() -> 
 
 async def test_raw_reply_helper_is_strict() -> None:
     """The kit itself: a reset shows as a reset."""
-    async with backend(raw_reply(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", reset=True)) as b, connect(b.port) as c:
+    async with (
+        backend(raw_reply(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", reset=True)) as b,
+        connect(b.port) as c,
+    ):
         await c.send(request())
         with pytest.raises(Broken) as broken:
             await c.reply()
         assert broken.value.reset
-
-

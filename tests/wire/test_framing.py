@@ -37,8 +37,8 @@ async def test_head_has_no_body_but_keeps_its_length(wire: bytes) -> None:
     [
         b"HTTP/1.1 204 No Content\r\nX: y\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 1234\r\n\r\n",
-        b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n",
+        b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 1234\r\n\r\n',
+        b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n',
         b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
@@ -303,7 +303,9 @@ async def test_connection_close_is_honoured_and_said() -> None:
 
 async def test_a_backends_surplus_bytes_cost_it_its_connection() -> None:
     async def script(call: Call) -> None:
-        await call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        await call.send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+        )
 
     async with backend(script) as b, gate(b.url) as g, connect(g.port) as client:
         for n in (1, 2, 3):
@@ -350,6 +352,7 @@ async def test_environment_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_client_that_ends_its_sending_is_taken_for_gone() -> None:
     """As documented in connection.py: a half-closed client cannot be told from one that left."""
+
     async def script(call: Call) -> None:
         await call.gone()
 

@@ -34,14 +34,13 @@ async def test_each_piece_passes_at_once(tmp_path: Path) -> None:
             await turn.acquire()
         await call.end_chunked()
 
-    async with backend(lock_step) as b, gate(b.url) as g, haproxy(tmp_path, g.port) as server:
-        async with connect(server.port) as client:
-            await client.send(CHAT)
-            assert (await client.final_head()).status == 200
-            for piece in pieces:
-                assert await client.chunk() == piece
-                turn.release()
-            assert await client.chunk() == b""
+    async with backend(lock_step) as b, gate(b.url) as g, haproxy(tmp_path, g.port) as server, connect(server.port) as client:
+        await client.send(CHAT)
+        assert (await client.final_head()).status == 200
+        for piece in pieces:
+            assert await client.chunk() == piece
+            turn.release()
+        assert await client.chunk() == b""
 
 
 @pytest.mark.parametrize("when", ["before the head", "in silence"])

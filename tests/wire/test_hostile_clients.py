@@ -26,7 +26,8 @@ async def _replies(client: Client, count: int) -> list[Reply]:
         try:
             found.append(await client.reply())
         except Broken as e:
-            assert not e.partial, "the connection ended inside a reply"
+            if e.partial:  # the connection ended inside a reply
+                raise
             break
     return found
 

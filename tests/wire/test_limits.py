@@ -138,29 +138,35 @@ async def test_a_client_that_reads_nothing_is_dropped() -> None:
             await call.send(chunked(b"x" * 100_000, end=False), timeout=20)
         call.closing = True
 
-    async with backend(script) as b:
-        async with gate(b.url, limits={"write_timeout": "60s"}) as g, connect(g.port, rcvbuf=16_384) as client:
-            client.stop_reading()
-            await client.send(request("GET", "/stream"))
-            call = await b.called()
-            await until(lambda: any(c.write_paused for c in g.app.server.connections))
-            g.advance(59)
-            await asyncio.sleep(0)
-            assert not call.stream.eof
-            g.advance(2)
-            await until(lambda: call.stream.eof)
-            assert (await g.settled()).fault in ("client_gone", "slow_reader")
+    async with (
+        backend(script) as b,
+        gate(b.url, limits={"write_timeout": "60s"}) as g,
+        connect(g.port, rcvbuf=16_384) as client,
+    ):
+        client.stop_reading()
+        await client.send(request("GET", "/stream"))
+        call = await b.called()
+        await until(lambda: any(c.write_paused for c in g.app.server.connections))
+        g.advance(59)
+        await asyncio.sleep(0)
+        assert not call.stream.eof
+        g.advance(2)
+        await until(lambda: call.stream.eof)
+        assert (await g.settled()).fault in ("client_gone", "slow_reader")
 
 
 async def test_a_finished_reply_that_nobody_reads_does_not_stay_for_ever() -> None:
     """The reply is written and the connection to be closed, but the client takes nothing."""
-    async with backend(lambda call: call.reply(b"x" * 12_000_000)) as b:
-        async with gate(b.url, limits={"write_timeout": "60s"}) as g, connect(g.port, rcvbuf=16_384) as client:
-            client.stop_reading()
-            await client.send(request("GET", "/x", None, [(b"Connection", b"close")]))
-            await until(lambda: any(c.write_paused for c in g.app.server.connections))
-            g.advance(61)
-            await until(lambda: not g.app.server.connections)
+    async with (
+        backend(lambda call: call.reply(b"x" * 12_000_000)) as b,
+        gate(b.url, limits={"write_timeout": "60s"}) as g,
+        connect(g.port, rcvbuf=16_384) as client,
+    ):
+        client.stop_reading()
+        await client.send(request("GET", "/x", None, [(b"Connection", b"close")]))
+        await until(lambda: any(c.write_paused for c in g.app.server.connections))
+        g.advance(61)
+        await until(lambda: not g.app.server.connections)
 
 
 # -- sizes
@@ -237,28 +243,37 @@ async def test_a_lingering_connection_ends_by_itself() -> None:
 
 
 async def test_one_connection_too_many_is_a_503() -> None:
-    async with backend(hello) as b, gate(b.url, limits={"connections": 3}) as g:
-        async with connect(g.port) as one, connect(g.port) as two, connect(g.port) as three:
-            for client in (one, two, three):
-                assert (await client.ask(request())).status == 200
-            async with connect(g.port) as four:
-                await four.send(request())
-                reply = await four.reply()
-                assert (reply.status, reply.closes, reply.value(b"retry-after")) == (503, True, b"1")
-            three.close()
-            await until(lambda: len(g.app.server.connections) <= 2)
-            assert (await fetch(g.port, request())).status == 200
-            assert len(b.calls) == 4
+    async with (
+        backend(hello) as b,
+        gate(b.url, limits={"connections": 3}) as g,
+        connect(g.port) as one,
+        connect(g.port) as two,
+        connect(g.port) as three,
+    ):
+        for client in (one, two, three):
+            assert (await client.ask(request())).status == 200
+        async with connect(g.port) as four:
+            await four.send(request())
+            reply = await four.reply()
+            assert (reply.status, reply.closes, reply.value(b"retry-after")) == (503, True, b"1")
+        three.close()
+        await until(lambda: len(g.app.server.connections) <= 2)
+        assert (await fetch(g.port, request())).status == 200
+        assert len(b.calls) == 4
 
 
 async def test_one_backend_connection_too_many_is_a_503() -> None:
-    async with backend(silent) as b, gate({"local": {"url": b.url, "max_connections": 2}}) as g:
-        async with connect(g.port) as one, connect(g.port) as two:
-            await one.send(request())
-            await two.send(request())
-            await b.called(2)
-            reply = await fetch(g.port, request())
-            assert (reply.status, b"backend_unavailable" in reply.body) == (503, True)
+    async with (
+        backend(silent) as b,
+        gate({"local": {"url": b.url, "max_connections": 2}}) as g,
+        connect(g.port) as one,
+        connect(g.port) as two,
+    ):
+        await one.send(request())
+        await two.send(request())
+        await b.called(2)
+        reply = await fetch(g.port, request())
+        assert (reply.status, b"backend_unavailable" in reply.body) == (503, True)
 
 
 @pytest.mark.parametrize("upgrade", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["plain", "h2c"])
@@ -285,21 +300,24 @@ async def _ends(client: object) -> bool:
 
 
 async def test_requests_sent_ahead_by_a_client_that_does_not_read_are_not_made() -> None:
-    async with backend(lambda call: call.reply(b"x" * 200_000)) as b:
-        async with gate(b.url) as g, connect(g.port, rcvbuf=16_384) as client:
-            client.stop_reading()
-            for _ in range(100):
-                await client.send(request("GET", "/"))
-            last = -1
-            while last != len(b.calls):
-                last = len(b.calls)
-                await asyncio.sleep(0.1)
-            assert last < 60, "not one reply for each: nobody reads them"
-            assert g.buffered() < 1_000_000
-            client.go_on_reading()
-            for _ in range(100):
-                assert len((await client.reply()).body) == 200_000
-            assert len(b.calls) == 100
+    async with (
+        backend(lambda call: call.reply(b"x" * 200_000)) as b,
+        gate(b.url) as g,
+        connect(g.port, rcvbuf=16_384) as client,
+    ):
+        client.stop_reading()
+        for _ in range(100):
+            await client.send(request("GET", "/"))
+        last = -1
+        while last != len(b.calls):
+            last = len(b.calls)
+            await asyncio.sleep(0.1)
+        assert last < 60, "not one reply for each: nobody reads them"
+        assert g.buffered() < 1_000_000
+        client.go_on_reading()
+        for _ in range(100):
+            assert len((await client.reply()).body) == 200_000
+        assert len(b.calls) == 100
 
 
 async def test_hundreds_of_slow_heads_do_not_slow_the_others() -> None:

@@ -59,15 +59,14 @@ async def test_each_piece_passes_at_once(tmp_path: Path) -> None:
             await turn.acquire()
         await call.end_chunked()
 
-    async with backend(lock_step) as b, gate(b.url) as g, nginx(tmp_path, g.port) as server:
-        async with connect(server.port) as client:
-            await client.send(CHAT)
-            reply = await client.final_head()
-            assert reply.status == 200 and reply.chunked
-            for piece in pieces:
-                assert await client.chunk() == piece
-                turn.release()
-            assert await client.chunk() == b""
+    async with backend(lock_step) as b, gate(b.url) as g, nginx(tmp_path, g.port) as server, connect(server.port) as client:
+        await client.send(CHAT)
+        reply = await client.final_head()
+        assert reply.status == 200 and reply.chunked
+        for piece in pieces:
+            assert await client.chunk() == piece
+            turn.release()
+        assert await client.chunk() == b""
 
 
 @pytest.mark.parametrize("when", ["before the head", "in silence", "in mid-stream"])
@@ -149,6 +148,21 @@ async def test_what_the_backend_sees_of_a_request(tmp_path: Path) -> None:
         assert len(g.app.server.connections) == 1, "nginx keeps its connection to headgate"
 
 
+async def test_long_heads_both_ways(tmp_path: Path) -> None:
+    """A long key, and the field that vLLM's replies grow with the batch."""
+    long = b"m" * 30_000
+
+    async def script(call: Call) -> None:
+        await call.reply(b"{}", fields=[(b"metadata", long)])
+
+    async with backend(script) as b, gate(b.url) as g, nginx(tmp_path, g.port) as server:
+        async with connect(server.port) as client:
+            key = b"Bearer " + b"k" * 12_000
+            reply = await client.ask(request(target=b"/v1/models?" + b"q" * 12_000, fields=[(b"Authorization", key)]))
+            assert reply.status == 200 and reply.value(b"metadata") == long
+        assert b.calls[0].value(b"authorization") == key
+
+
 async def test_two_headgates_of_which_one_is_killed(tmp_path: Path) -> None:
     """Streams spread over both; those of the killed one break visibly, all else goes on."""
     turn = asyncio.Event()
@@ -191,7 +205,7 @@ async def test_two_headgates_of_which_one_is_killed(tmp_path: Path) -> None:
                 pass
         assert ended == 3
         async with connect(server.port) as client:
-            for _ in range(20):
-                reply = await client.ask(request("GET", "/v1/models"))
+            for i in range(40):
+                reply = await client.ask(CHAT if i % 2 else request("GET", "/v1/models"))
                 assert reply.status == 200
         assert await gates[1].stop() == 0

@@ -15,7 +15,7 @@ import pytest
 from tests.kits.backend import Call, backend, hello
 from tests.kits.client import Broken, Client, connect, fetch, request
 from tests.kits.fronts import KEY
-from tests.kits.process import Process, headgate, serve
+from tests.kits.process import PATIENCE, Process, headgate, serve
 from tests.kits.stream import DEADLINE, until
 
 GUARD = """\
@@ -200,6 +200,17 @@ async def test_what_does_not_end_in_time_is_cut_off_visibly(tmp_path: Path) -> N
         await until(lambda: all(s.eof for s in b.streams))
 
 
+async def test_told_twice_it_does_not_wait(tmp_path: Path) -> None:
+    async with backend(Streams()) as b, serve("--backend", b.url, cwd=tmp_path) as p, connect(p.port) as client:
+        await opened(client)
+        p.send(signal.SIGINT)
+        await p.event("drain")
+        p.send(signal.SIGINT)
+        assert await p.ended() == 70
+        with pytest.raises(Broken):
+            await client.chunk()
+
+
 # -- reload
 
 
@@ -278,6 +289,24 @@ async def test_sighup_reloads_at_once_and_a_removed_file_changes_nothing(tmp_pat
 
 
 # -- log
+
+
+@pytest.mark.parametrize("form", ["text", "off"])
+async def test_other_forms_of_the_log_and_no_admin_port(tmp_path: Path, form: str) -> None:
+    async with backend(hello) as b, headgate(
+        "serve", "--backend", b.url, "--listen", "127.0.0.1:0", "--admin", "off", "--log", form, cwd=tmp_path
+    ) as p:
+        if form == "text":
+            line: str = await p.until(lambda: next((x for x in p.stdout if " start " in x), None))
+            port = int(line.partition("listen=['127.0.0.1:")[2].partition("'")[0])
+            assert (await fetch(port, request(target="/v1/models?MARKER-QUERY"))).status == 200
+            await p.until(lambda: "200 GET /v1/models" in p.text)
+            assert "MARKER" not in p.text
+        else:
+            await until(lambda: b.accepted, timeout=PATIENCE)  # it looks whether the backend is there: so it is up
+        assert await p.stop() == 0
+        assert p.stderr == []
+        assert form == "text" or p.stdout == []
 
 
 async def test_one_line_per_request_and_nothing_of_what_was_said(tmp_path: Path) -> None:

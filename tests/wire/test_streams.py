@@ -14,7 +14,9 @@ from tests.kits.gate import gate
 from tests.kits.stream import chunked, until
 from tests.wire.exchange import pair
 
-_JSON = '{"id":"c","choices":[{"index":0,"delta":{"content":"é€𝄞 \u2028 \u0085"}}],"n":1.0,"big":12345678901234567890123}'
+_JSON = (
+    '{"id":"c","choices":[{"index":0,"delta":{"content":"é€𝄞 \u2028 \u0085"}}],"n":1.0,"big":12345678901234567890123}'
+)
 SSE: dict[str, bytes] = {
     "lf": b"".join(b"data: %b\n\n" % _JSON.encode() for _ in range(3)) + b"data: [DONE]\n\n",
     "crlf": b"data: a\r\n\r\nevent: x\r\ndata: b\r\n\r\ndata: [DONE]\r\n\r\n",
@@ -39,13 +41,14 @@ def _pieces(body: bytes, how: str) -> list[bytes]:
     return [body[i : i + 1] for i in range(len(body))]
 
 
+@pytest.mark.parametrize("usage", [False, True], ids=["opaque", "watched"])
 @pytest.mark.parametrize("how", ["whole", "per event", "per byte"])
 @pytest.mark.parametrize("body", SSE.values(), ids=SSE)
-async def test_event_streams_cross_byte_for_byte(body: bytes, how: str) -> None:
+async def test_event_streams_cross_byte_for_byte(body: bytes, how: str, usage: bool) -> None:
     async def script(call: Call) -> None:
         await call.sse(_pieces(body, how))
 
-    async with pair(script) as p:
+    async with pair(script, usage=usage) as p:
         for route in ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/unknown"):
             _, seen = await p.same(request("POST", route, b'{"stream":true,"model":"m"}'))
             assert seen.reply.body == body
@@ -256,6 +259,7 @@ async def test_a_paused_stream_goes_on_for_the_next_request_on_the_connection() 
 @pytest.mark.parametrize("length", [65_536 - 60, 65_536 - 10, 65_536 - 5, 65_536 - 1, 65_536, 65_537])
 async def test_the_last_chunk_crossing_the_write_limit_does_not_stop_the_pooled_connection(length: int) -> None:
     """The end of a reply may be what makes the client's side pause; the backend's connection is in the pool by then."""
+
     async def script(call: Call) -> None:
         if call.index:
             await call.reply(b"second")
@@ -284,9 +288,25 @@ async def test_a_stream_cut_by_the_backend_is_broken_for_the_client() -> None:
         await client.send(request("POST", "/v1/chat/completions", b'{"stream":true}'))
         with pytest.raises(Broken) as broken:
             await client.reply("POST")
-        assert broken.value.partial == b"data: 1\n\n"
+        first, told = broken.value.partial.split(b"\n\n", 1)
+        assert first == b"data: 1"
+        # watched: between two events there is room to say why; the body is broken all the same
+        assert told.startswith(b'data: {"error":{"message":"The backend broke off') and b"[DONE]" not in told
         x = await g.settled()
         assert x.fault == "backend_cut"
+
+
+async def test_in_the_opaque_tier_nothing_is_added_to_a_broken_stream() -> None:
+    async def script(call: Call) -> None:
+        await call.begin_sse()
+        await call.chunk(b"data: 1\n\n")
+        call.close()
+
+    async with backend(script) as b, gate(b.url, usage=False) as g, connect(g.port) as client:
+        await client.send(request("POST", "/v1/chat/completions", b'{"stream":true}'))
+        with pytest.raises(Broken) as broken:
+            await client.reply("POST")
+        assert broken.value.partial == b"data: 1\n\n"
 
 
 def test_the_chunkings_are_what_they_say() -> None:

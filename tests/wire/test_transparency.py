@@ -281,7 +281,7 @@ async def test_status_line_and_error_bodies_cross_as_they_are(status: int, reaso
 
 def _multipart() -> bytes:
     return (
-        b"--b0undary\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\xc3\xa9.wav\"\r\n"
+        b'--b0undary\r\nContent-Disposition: form-data; name="file"; filename="a\xc3\xa9.wav"\r\n'
         b"Content-Type: audio/wav\r\n\r\nRIFF\x00\x01\r\n\r\n\xff\xfe--b0undar\r\n--b0undary\r\n"
         b'Content-Disposition: form-data; name="prompt"\r\n\r\nhello\r\n--b0undary--\r\n'
     )

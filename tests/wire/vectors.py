@@ -118,7 +118,9 @@ CHUNKS = {
     "a quoted extension": _either(_chunks(b'3;a="b;c"\r\nabc\r\n0\r\n\r\n')),
     "leading zeros": _either(_chunks(b"0000000003\r\nabc\r\n00000\r\n\r\n")),
     "an extension of 20 kB": _either(_chunks(b"3;" + b"a" * 20_000 + b"\r\nabc\r\n0\r\n\r\n")),
-    "an extension flood": Vector(_chunks(b"".join(b"1;%b\r\nx\r\n" % (b"a" * 1000) for _ in range(600))), refused=(400,)),
+    "an extension flood": Vector(
+        _chunks(b"".join(b"1;%b\r\nx\r\n" % (b"a" * 1000) for _ in range(600))), refused=(400,)
+    ),
     "an endless extension": Vector(_chunks(b"3;" + b"a" * 600_000)),
     "a trailer with CL": Vector(_chunks(b"3\r\nabc\r\n0\r\nContent-Length: 32\r\n\r\n" + EVIL)),
     "a trailer with TE": Vector(_chunks(b"3\r\nabc\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n" + EVIL)),
@@ -209,18 +211,29 @@ LINES = {
     "dots and slashes": _ok(b"GET //evil/../%2e%2e/admin;x HTTP/1.1\r\nHost: x\r\n\r\n", b"//evil/../%2e%2e/admin;x"),
 }
 
+SECOND = b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n"
+
 SEQUENCES = {
     "h2c and a second request": _ok(
         _get(b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n")
-        + b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n",
+        + SECOND,
         b"/first", b"/second",
     ),
     "h2c on a POST": _ok(
         _post(b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n" % len(EVIL), EVIL)
-        + b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n",
+        + SECOND,
         b"/first", b"/second",
     ),
     "an upgrade to nothing known": _ok(_get(b"Connection: Upgrade\r\nUpgrade: TLS/1.0, foo\r\n")),
+    "a websocket without Connection": _ok(_get(b"Upgrade: websocket\r\n") + SECOND, b"/first", b"/second"),
+    "h2c on a chunked POST": _ok(
+        _post(b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n", b"1f\r\n" + EVIL + b"\r\n0\r\n\r\n")
+        + SECOND,
+        b"/first", b"/second",
+    ),
+    "a websocket with a body": Vector(
+        _get(b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: %d\r\n" % len(EVIL)) + EVIL
+    ),
     "an upgrade in 1.0": _ok(
         b"GET /first HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + EVIL
     ),

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from policies.detect.rules import Match
-from policies.detect.syntax import Alt, Cat, Chars, Look, Node, Rep, Zero, parse
+from policies.detect.syntax import parse
+from policies.detect.tree import Alt, Cat, Chars, Look, Node, Rep, Zero
 
 
 @dataclass
