@@ -160,7 +160,7 @@ class Exchange:
 
     __slots__ = (
         "attempts", "bytes_in", "bytes_out", "caller", "client", "committed", "dialect", "ended", "fault",
-        "findings", "first_byte", "headers", "id", "labels", "max_body", "method", "model_asked",
+        "findings", "held", "held_for", "first_byte", "headers", "id", "labels", "max_body", "method", "model_asked",
         "model_sent", "notes", "path", "query", "route", "scanned_reply", "scanned_request", "started",
         "status", "stream", "tenant", "tier", "upstream_wait", "usage", "wall",
     )  # fmt: skip
@@ -200,6 +200,8 @@ class Exchange:
         self.tier = "opaque"
         self.scanned_request = "no"  # yes | no | why not
         self.scanned_reply = "no"
+        self.held = 0  # the most characters that gates held back at once
+        self.held_for = 0.0  # seconds, the longest that some text was held back
         self.committed = False
         self.status = 0
         self.fault: Kind | None = None

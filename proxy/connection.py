@@ -495,6 +495,11 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     @property
+    def may_add(self) -> bool:
+        """The reply's length was not announced: bytes of our own may follow the backend's."""
+        return self._reply_framing in ("chunked", "close")
+
+    @property
     def idle(self) -> bool:
         """Nothing is under way: no request, no part of a head, no last words."""
         return self.current is None and not self._parsing and not self._queue and not self.linger_until

@@ -104,9 +104,10 @@ class WatchedPump(Pump):
     def lost(self, fault: Fault) -> None:
         """Between two events an error event can tell the client why; the body breaks in any case."""
         self.x.usage = self.watch.usage
-        event = self.watch.fail(fault.message, fault.row.type, fault.code)
-        if event is not None:
-            super().data(event)
+        if self.conn.may_add:
+            event = self.watch.fail(fault.message, fault.row.type, fault.code)
+            if event is not None:
+                super().data(event)
         super().lost(fault)
 
 
@@ -141,7 +142,7 @@ class WatchedWholePump(Pump):
 class GatedStreamPump(Pump):
     """Gated tier for an event stream."""
 
-    __slots__ = ("__weakref__", "quiet_since", "stream")
+    __slots__ = ("__weakref__", "held_since", "quiet_since", "stream")
     tier = "gated"
 
     def __init__(
@@ -149,6 +150,7 @@ class GatedStreamPump(Pump):
     ) -> None:
         super().__init__(conn, up, x, clock)
         self.stream = stream
+        self.held_since = 0.0  # monotonic: since when some event has been waiting; 0: none is
         self.quiet_since = 0.0  # monotonic: since when nothing has left although text is held; 0: nothing is held
 
     def data(self, chunk: bytes) -> None:
@@ -156,8 +158,24 @@ class GatedStreamPump(Pump):
         out = stream.feed(chunk)
         if out:
             super().data(out)
+        if stream.queued:
+            self._holding()
+        elif self.held_since:
+            self._let_go()
         if stream.cut is not None:
             self._cut()
+
+    def _holding(self) -> None:
+        if not self.held_since:
+            self.held_since = self.clock()
+        held = self.stream.held
+        if held > self.x.held:
+            self.x.held = held
+
+    def _let_go(self) -> None:
+        if self.held_since:
+            self.x.held_for = max(self.x.held_for, self.clock() - self.held_since)
+            self.held_since = 0.0
 
     def beat(self, now: float, after: float) -> None:
         """Called about once a second: when text has been held for ``after`` seconds, a comment keeps the connection
@@ -176,6 +194,7 @@ class GatedStreamPump(Pump):
         out = self.stream.end()
         if out:
             super().data(out)
+        self._let_go()
         self.x.usage = self.stream.usage
         if self.stream.cut is not None:
             self.x.fault = Kind.CUT

@@ -134,6 +134,8 @@ class Recorder:
             self.fault(x.fault, x.committed)
         if x.findings:
             self._findings(x)
+        if x.tier == "gated":
+            self.held(x.held_for, x.held)
         if x.usage is not None or x.model_asked is not None:
             self._model(x, took)
 

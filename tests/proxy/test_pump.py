@@ -18,6 +18,7 @@ class Conn:
         self.out: list[Any] = []
         self.on_flow: Any = None
         self.write_paused = 0.0
+        self.may_add = True
         self.pauses_at_end = pauses_at_end
 
     def write(self, data: bytes) -> None:
