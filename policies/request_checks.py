@@ -14,7 +14,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from policies.contract import Exchange, Kind, Refuse, RequestBody
-from policies.document import AllowTree, DottedPath, MediaHosts, holds_control, is_name, media_urls, shown
+from policies.document import (
+    AllowTree,
+    DottedPath,
+    MediaHosts,
+    as_json,
+    holds_control,
+    is_name,
+    may_hold_urls,
+    media_urls,
+    shown,
+)
 from policies.globs import any_of, remembered
 
 Check = Callable[[Exchange, RequestBody, dict[str, Any]], None]
@@ -191,18 +201,20 @@ def messages_check(limit: int) -> Check:
     return check
 
 
-def media_check(hosts: MediaHosts) -> Check:
+def strings_check(hosts: MediaHosts | None, control: bool) -> Check:
+    """hosts: what may be fetched (None: anything). control: refuse control characters."""
+
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        for key, address in media_urls(doc):
-            if not hosts.allows(address):
-                raise _invalid(f"An address in '{key}' is not allowed here.", key, "invalid_value")
+        data = as_json(doc) if control else None  # addresses alone are found without: long texts are not looked at
+        if hosts is not None and may_hold_urls(data):
+            for key, address in media_urls(doc):
+                if not hosts.allows(address):
+                    raise _invalid(f"An address in '{key}' is not allowed here.", key, "invalid_value")
+        if control and holds_control(doc, data):
+            message = "The request body holds control characters, which are not allowed here."
+            raise _invalid(message, None, "invalid_value")
 
     return check
-
-
-def control_check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-    if holds_control(doc):
-        raise _invalid("The request body holds control characters, which are not allowed here.", None, "invalid_value")
 
 
 def text_check(each: int | None, total: int | None) -> Check:

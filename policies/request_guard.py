@@ -20,13 +20,12 @@ from policies.request_checks import (
     Check,
     allow_check,
     completions_check,
-    control_check,
     deny_check,
-    media_check,
     messages_check,
     model_check,
     numbers_check,
     required_check,
+    strings_check,
     text_check,
 )
 from policies.units import Size
@@ -282,10 +281,9 @@ def _checks(o: RequestGuardOptions) -> Iterator[Check]:
         yield completions_check(o.max_completions)
     if o.max_messages is not None:
         yield messages_check(o.max_messages)
-    if o.media_urls != "allow":
-        yield media_check(MediaHosts([] if o.media_urls == "refuse" else list(o.media_urls)))
-    if o.control_characters == "refuse":
-        yield control_check
+    hosts = None if o.media_urls == "allow" else MediaHosts([] if o.media_urls == "refuse" else list(o.media_urls))
+    if hosts is not None or o.control_characters == "refuse":
+        yield strings_check(hosts, o.control_characters == "refuse")
     if o.max_text is not None or o.max_total_text is not None:
         yield text_check(o.max_text, o.max_total_text)
 

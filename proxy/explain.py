@@ -6,6 +6,7 @@ What lives here: the words. Everything said is read off the compiled plans, so i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any, TextIO
 
 from policies.chain import Plan, compile_plan
@@ -67,7 +68,8 @@ def explain(config: Config, out: TextIO) -> int:
     plans = {route.name: (route, compile_plan(steps, facts(route), silent_hooks())) for route in ROUTES}
     out.write("\nroutes\n")
     for text, names in _alike(plans, config).items():
-        out.write(f"  {', '.join(names)}\n{text}\n")
+        shown = fill(", ".join(names), 110, initial_indent="  ", subsequent_indent="  ")
+        out.write(f"{shown}\n{text}\n")
     return 0
 
 
@@ -86,17 +88,20 @@ def _story(route: Route, plan: Plan, config: Config) -> str:
     if blind:
         verdict = "refused (403)" if config.settings.unscanned == "refuse" else "let through unscanned"
         lines.append(f"      POST     {verdict}: {', '.join(blind)} cannot read it")
+    steps: dict[str, list[str]] = {}
     for row in plan.rows:
-        extra = " ".join(w for w in ("[shadow]" if row.mode == "shadow" else "", row.conditions) if w)
-        lines.append(f"      {row.phase:<8} {row.policy}{'  ' + extra if extra else ''}")
+        note = " ".join(w for w in ("[shadow]" if row.mode == "shadow" else "", row.conditions) if w)
+        steps.setdefault(row.policy + (f"  ({note})" if note else ""), []).append(row.phase)
+    lines += [f"      {'policies' if not i else '':<8} {', '.join(p)}: {who}" for i, (who, p) in enumerate(steps.items())]
     if plan.guard:
-        lines.append(f"      hold     at worst {worst_hold(plan)} characters of a channel are held back")
+        lines.append(f"      hold     at worst {worst_hold(plan, route)} characters of a channel are held back")
     return "\n".join(lines)
 
 
-def worst_hold(plan: Plan) -> int:
+def worst_hold(plan: Plan, route: Route) -> int:
     """The sum of the gates' declared reach on the content channel: what may be held back at most, in characters."""
-    x = Exchange("explain", "POST", "/", "", Headers(), "", 0.0, 0.0)
+    path = route.path or route.pattern.replace("{}", "x") or "/"
+    x = Exchange("explain", route.method or "POST", path, "", Headers(), "", 0.0, 0.0)
     gates: list[Gate | None] = [guard(x, Channel(0, "content")) for guard in plan.guard]
     return sum(gate.reach for gate in gates if gate is not None)
 

@@ -94,7 +94,7 @@ class WatchedPump(Pump):
         self.watch = watch
 
     def data(self, chunk: bytes) -> None:
-        super().data(chunk)
+        Pump.data(self, chunk)
         self.watch.feed(chunk)
 
     def end(self, trailers: Fields) -> None:
@@ -121,20 +121,20 @@ class WatchedWholePump(Pump):
         self, conn: ClientConnection, up: BackendConnection, x: Exchange, clock: Callable[[], float],
         read: Callable[[bytes], Usage | None], cap: int,
     ) -> None:  # fmt: skip
-        super().__init__(conn, up, x, clock)
+        Pump.__init__(self, conn, up, x, clock)  # a look-up less than super()
         self.read = read
         self.cap = cap
         self.kept: list[bytes] = []
 
     def data(self, chunk: bytes) -> None:
-        super().data(chunk)
+        Pump.data(self, chunk)
         if self.sent <= self.cap:
             self.kept.append(chunk)
         else:
             self.kept.clear()
 
     def end(self, trailers: Fields) -> None:
-        super().end(trailers)
+        Pump.end(self, trailers)
         if self.sent <= self.cap:
             self.x.usage = self.read(self.kept[0] if len(self.kept) == 1 else b"".join(self.kept))
 

@@ -62,7 +62,11 @@ class WatchedStream:
         if self._splitter.idle and data.endswith(b"\n\n"):  # whole events
             # One event like an earlier one but for its text, as nearly always: 0.5 us.
             for prefix, suffix in self._shapes:
-                if data.startswith(prefix) and data.endswith(suffix) and data.find(b"\n\n") == len(data) - 2:
+                if (
+                    data.startswith(prefix)
+                    and data.endswith(suffix)
+                    and data.find(b'"', len(prefix)) == len(data) - len(suffix)  # nothing but one string between
+                ):
                     return
             for needle in self._needles:
                 if needle in data:

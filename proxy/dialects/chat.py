@@ -17,7 +17,6 @@ from proxy.dialects.finder import Finder, trust_of
 _SCHEMAS = ("tools", "functions", "response_format", "structured_outputs", "chat_template_kwargs", "web_search_options")
 _TEXTS = ("stop", "bad_words", "chat_template")
 _BESIDE_MESSAGES = frozenset((*_SCHEMAS, *_TEXTS, "documents", "prediction"))
-_USUAL = frozenset(("role", "content"))
 
 
 def find_messages(find: Finder, messages: Any, where: str = "messages") -> None:
@@ -25,11 +24,14 @@ def find_messages(find: Finder, messages: Any, where: str = "messages") -> None:
     if not isinstance(messages, list):
         return
     for n, message in enumerate(messages):
-        at = f"{where}[{n}]"
         if isinstance(message, dict):
-            find_message(find, message, at)
+            content, role = message.get("content"), message.get("role")
+            if isinstance(content, str) and isinstance(role, str) and len(message) == 2:  # nearly always
+                find.text(message, "content", f"{where}[{n}].content", role, trust_of(role))
+            else:
+                find_message(find, message, f"{where}[{n}]")
         elif isinstance(message, str):
-            find.text(messages, n, at)
+            find.text(messages, n, f"{where}[{n}]")
 
 
 def find_message(find: Finder, message: dict[str, Any], at: str) -> None:
@@ -37,14 +39,7 @@ def find_message(find: Finder, message: dict[str, Any], at: str) -> None:
     role = message.get("role")
     role = role if isinstance(role, str) else "user"
     trust = trust_of(role)
-    content = message.get("content")
-    if isinstance(content, str):
-        find.text(message, "content", f"{at}.content", role, trust)
-    elif content is not None:
-        find.content(message, "content", f"{at}.content", role, trust)
-    if message.keys() <= _USUAL:  # most messages have nothing else
-        return
-    for key in ("reasoning", "reasoning_content", "refusal", "thinking"):
+    for key in ("content", "reasoning", "reasoning_content", "refusal", "thinking"):
         if message.get(key) is not None:
             find.content(message, key, f"{at}.{key}", role, trust)
     if "name" in message:

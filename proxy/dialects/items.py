@@ -19,7 +19,7 @@ _PART = {"text": "text", "refusal": "refusal", "transcript": "transcript"}
 
 
 # The keys of a response that hold no text of the reply: most repeat the request.
-_RESPONSE = frozenset((
+RESPONSE = frozenset((
     "id", "object", "created_at", "completed_at", "status", "error", "incomplete_details", "instructions", "max_output_tokens",
     "max_tool_calls", "model", "output", "parallel_tool_calls", "previous_response_id", "prompt", "prompt_cache_key",
     "prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice",
@@ -37,7 +37,7 @@ def response_parts(response: dict[str, Any], path: Path, mode: Mode = "text") ->
             parts += item_parts(item, n, (*path, "output", n), mode)
     elif output is not None:
         parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in strings(output, (*path, "output"))]
-    parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in loose(response, _RESPONSE, path)]
+    parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in loose(response, RESPONSE, path)]
     return parts
 
 

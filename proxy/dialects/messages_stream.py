@@ -108,7 +108,7 @@ class MessagesCodec(StreamCodec):
         super().saw(parsed)
         self.events += bool(parsed.parts)
         if parsed.doc is not None and isinstance(parsed.doc.get("message"), dict):
-            self._message = parsed.doc["message"]
+            self._message = {k: v for k, v in parsed.doc["message"].items() if k in ("id", "model", "usage")}
 
     def scrub(
         self, doc: Any, parsed: Parsed, texts: Sequence[str], *, drop: frozenset[int], unfinished: frozenset[int]

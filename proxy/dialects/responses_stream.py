@@ -24,7 +24,7 @@ from proxy.dialects.contract import (
     openai_usage,
     set_path,
 )
-from proxy.dialects.items import drop_copies, item_parts, part_parts, response_parts
+from proxy.dialects.items import RESPONSE, drop_copies, item_parts, part_parts, response_parts
 from proxy.dialects.leaves import loose, spelt
 from proxy.sse import Event
 
@@ -165,7 +165,8 @@ class ResponsesCodec(StreamCodec):
         super().saw(parsed)
         response = get_path(parsed.doc, ("response",))
         if isinstance(response, dict) and not parsed.terminal:
-            self._response = response
+            # what an ending of ours repeats: nothing of the reply, nothing that nobody knows
+            self._response = {k: v for k, v in response.items() if k in RESPONSE and k not in ("output", "output_messages")}
 
     def scrub(
         self, doc: Any, parsed: Parsed, texts: Sequence[str], *, drop: frozenset[int], unfinished: frozenset[int]

@@ -69,9 +69,9 @@ def exchange() -> Exchange:
     return Exchange("id", "GET", "/", "", Headers(), "192.0.2.1", 0.0, 0.0)
 
 
-def made(kind: type[Any], conn: Conn, up: Up) -> Any:
+def made(kind: type[Any], conn: Conn, up: Up, *more: Any) -> Any:
     times = iter(range(10, 1000))
-    return kind(conn, up, exchange(), lambda: float(next(times)))
+    return kind(conn, up, exchange(), lambda: float(next(times)), *more)
 
 
 def test_what_comes_goes() -> None:
@@ -135,15 +135,26 @@ class Watch:
         self.fed.append(chunk)
         self.usage = Usage(1, len(self.fed))
 
+    def fail(self, message: str, type: str, code: str | None) -> bytes | None:
+        return b"why" if self.fed[-1].endswith(b"\n\n") else None
+
 
 def test_a_watched_stream_is_looked_at_after_it_has_left() -> None:
     for fault in (None, Fault(Kind.BACKEND_IDLE)):
         conn = Conn()
-        pump = made(WatchedPump, conn, Up(b"a", b"b", fault=fault))
-        pump.watch = Watch()
+        pump = made(WatchedPump, conn, Up(b"a", b"b", fault=fault), Watch())
         pump.start()
         assert conn.out[:2] == [b"a", b"b"] and pump.watch.fed == [b"a", b"b"]
         assert pump.x.usage == Usage(1, 2), "also when it broke off"
+
+
+def test_a_watched_stream_that_breaks_says_why_only_where_that_can_be_seen() -> None:
+    """Between two events, and in a body whose length was not announced: else it would complete what was cut."""
+    for last, may_add, said in ((b"a\n\n", True, True), (b"a\n\n", False, False), (b"a\n", True, False)):
+        conn = Conn()
+        conn.may_add = may_add
+        made(WatchedPump, conn, Up(last, fault=Fault(Kind.BACKEND_CUT)), Watch()).start()
+        assert conn.out[: 3 if said else 2] == ([last, b"why", "abort"] if said else [last, "abort"])
 
 
 def test_a_watched_reply_is_read_once_at_its_end_and_only_when_small() -> None:
@@ -154,22 +165,20 @@ def test_a_watched_reply_is_read_once_at_its_end_and_only_when_small() -> None:
             read.append(body)
             return Usage(len(body), len(body))
 
-        pump = made(WatchedWholePump, Conn(), Up(b"ab", b"c"))
-        pump.cap, pump.kept, pump.read = cap, [], usage
+        pump = made(WatchedWholePump, Conn(), Up(b"ab", b"c"), usage, cap)
         pump.start()
         assert pump.x.usage == want and read == ([b"abc"] if want else [])
 
 
 def whole(up: Up, cap: int) -> Any:
-    pump = made(WholePump, Conn(), up)
-    pump.cap, pump.kept, pump.body, pump.fault, pump.trailers = cap, [], b"", None, []
+    pump = made(WholePump, Conn(), up, cap)
     up.attach(pump)
     return pump
 
 
 def test_a_whole_reply_is_kept_and_nothing_is_sent() -> None:
-    pump = whole(Up(b"ab", b"c", trailers=[(b"X", b"y")]), 3)
-    assert (pump.body, pump.trailers, pump.fault, pump.finished) == (b"abc", [(b"X", b"y")], None, True)
+    pump = whole(Up(b"ab", b"c"), 3)
+    assert (pump.body, pump.fault, pump.finished) == (b"abc", None, True)
     assert pump.conn.out == []
 
 
