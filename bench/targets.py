@@ -51,6 +51,7 @@ EMPTY_PLAN = SERVE + " --backend http://127.0.0.1:{upstream} --listen 127.0.0.1:
 IN_TREE = {"PYTHONPATH": str(ROOT)}
 """headgate of this tree, wherever it is started from."""
 GUARD_ROWS = ("plain", "plain_c1", "plain16k")
+MOD_ROWS = ("ttfc", "sse100", "sse400")
 
 TARGETS: tuple[Target, ...] = (
     Target("direct", "no proxy: client and backend on one core"),
@@ -82,6 +83,15 @@ TARGETS: tuple[Target, ...] = (
         env=IN_TREE,
         needs=("file:proxy/__main__.py",),
         rows=GUARD_ROWS,
+    ),
+    Target(
+        "headgate-mod",
+        "output_moderation with 20 rules over every stream",
+        start=SERVE + " --policy {dir}/mod.yaml",
+        config=("mod.yaml",),
+        env=IN_TREE,
+        needs=("file:proxy/__main__.py",),
+        rows=MOD_ROWS,
     ),
     Target(
         "headgate-quiet",

@@ -103,8 +103,7 @@ class Applied:
 
     def passed(self, x: Exchange, seen: Exchange, phase: str, seconds: float) -> None:
         self.hooks.verdict(self.name, phase, "pass", seconds)
-        if seen is not x:
-            self.collect(x, seen)
+        self.collect(x, seen)
 
     def stops(self, x: Exchange, seen: Exchange, phase: str, error: BaseException, seconds: float) -> bool:
         """Report what a phase raised; True when the exchange must not go on."""
@@ -171,8 +170,11 @@ def _copy(thing: Any) -> Any:
 
 
 def waiting(applied: Applied, phase: str) -> Callable[..., Coroutine[Any, Any, None]]:
-    """Wrap an async phase. Its coroutine is stepped by hand, so that one which never waits costs no timer."""
+    """Wrap an async phase. Its coroutine is stepped by hand, so that one which never waits costs no timer; a phase that is
+    declared ``at_once`` has none."""
     run: Callable[..., Coroutine[Any, Any, None]] = getattr(applied.policy, phase)
+    plain: Callable[..., None] | None = getattr(run, "at_once", None)
+    policy, name, verdict = applied.policy, applied.name, applied.hooks.verdict
     match, clock, shadow = applied.matcher(phase), applied.hooks.clock, applied.shadow
 
     async def call(x: Exchange, *given: Any) -> None:
@@ -182,20 +184,25 @@ def waiting(applied: Applied, phase: str) -> Callable[..., Coroutine[Any, Any, N
         try:
             if shadow:
                 seen, given = applied.fork(x, given)
-            work = run(seen, *given)
-            try:
-                waits_for = work.send(None)
-            except StopIteration:
-                pass
+            if plain is not None:
+                plain(policy, seen, *given)
             else:
-                await _finish(work, waits_for, applied.timeout)
+                work = run(seen, *given)
+                try:
+                    waits_for = work.send(None)
+                except StopIteration:
+                    pass
+                else:
+                    await _finish(work, waits_for, applied.timeout)
         except BaseException as error:
             if not isinstance(error, Exception) and not _own_cancel(error):
                 raise
             if applied.stops(x, seen, phase, error, clock() - began):
                 raise as_refusal(error) from None
         else:
-            applied.passed(x, seen, phase, clock() - began)
+            verdict(name, phase, "pass", clock() - began)
+            if shadow:
+                applied.collect(x, seen)
 
     return call
 

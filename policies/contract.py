@@ -11,7 +11,8 @@ request by raising :class:`Refuse` and a reply by raising :class:`Cut`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -21,7 +22,7 @@ from policies.exchange import Attempt, Candidate, Exchange, Finding, Headers, Ki
 
 __all__ = [
     "PHASES", "Attempt", "Candidate", "Channel", "ChannelKind", "Cut", "Edit", "Exchange", "Finding", "Gate", "Headers",
-    "Kind", "Policy", "PolicyOptions", "Refuse", "ReplyHead", "RequestBody", "Segment", "Trust", "Usage",
+    "Kind", "Policy", "PolicyOptions", "Refuse", "ReplyHead", "RequestBody", "Segment", "Trust", "Usage", "at_once",
     "copy_document",
 ]  # fmt: skip
 
@@ -70,11 +71,8 @@ class Cut(Exception):
 
 
 class Segment(msgspec.Struct, eq=False):
-    """A piece of request or reply text. Assigning ``text`` writes it back into the document at once.
-
-    where: its address, e.g. ``messages[2].content[0].text``. role: the message's role as sent. trust: who
-    wrote it.
-    """
+    """A piece of request or reply text. Assigning ``text`` writes it back into the document at once. where: its
+    address, e.g. ``messages[2].content[0].text``. role: the message's role as sent. trust: who wrote it."""
 
     where: str
     _text: str
@@ -242,6 +240,18 @@ class PolicyOptions(BaseModel):
         use_attribute_docstrings=True,
         hide_input_in_errors=True,  # an option may be a secret
     )
+
+
+def at_once(phase: Callable[..., None]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """For an ``admit``, ``inspect`` or ``settle`` that never waits: write it as a plain ``def`` under this decorator.
+    It is an async phase like any other, but the engine calls the plain function: a microsecond less per request."""
+
+    @functools.wraps(phase)
+    async def waiting(*given: Any) -> None:
+        phase(*given)
+
+    waiting.at_once = phase  # type: ignore[attr-defined]
+    return waiting
 
 
 PHASES = ("admit", "inspect", "choose", "observe", "respond", "guard", "settle")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from policies.contract import Exchange, Headers, Policy, PolicyOptions, ReplyHead, RequestBody
+from policies.contract import Exchange, Headers, Policy, PolicyOptions, ReplyHead, RequestBody, at_once
 from policies.globs import any_of
 
 __all__ = ["HeadersOptions", "HeadersPolicy"]
@@ -241,12 +241,14 @@ response:
         ]
         return "; ".join(parts) or "nothing to change"
 
-    async def admit(self, x: Exchange) -> None:
+    @at_once
+    def admit(self, x: Exchange) -> None:
         # What depends on the body is set here too, with what is known: a client's own line must not pass as
         # ours on a route whose body nobody reads.
         self._request.apply(x, x.headers, late_follows=self._request.late)
 
-    async def inspect(self, x: Exchange, body: RequestBody) -> None:
+    @at_once
+    def inspect(self, x: Exchange, body: RequestBody) -> None:
         self._request.apply_late(x, x.headers)
 
     def respond(self, x: Exchange, head: ReplyHead) -> None:

@@ -221,7 +221,7 @@ def text_check(each: int | None, total: int | None) -> Check:
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
         segments = body.segments
         for segment in segments if each is not None else ():
-            if len(segment.text) > each:
+            if len(segment.text) > (each or 0):
                 m = re.match(r"[a-z_]+(\[[0-9]+\])?", segment.where)  # what follows may be keys of the caller's
                 where = m[0] if m else None
                 message = f"A text is longer than {each} characters."

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from policies.contract import Exchange, Kind, Policy, PolicyOptions, Refuse, RequestBody
+from policies.contract import Exchange, Kind, Policy, PolicyOptions, Refuse, RequestBody, at_once
 from policies.document import AllowTree, MediaHosts
 from policies.globs import any_of, is_plain
 from policies.request_checks import (
@@ -210,7 +210,8 @@ media_urls: refuse
     def describe(self) -> str:
         return ", ".join(_shown(f, getattr(self.options, f)) for f in self._given) or "nothing to check"
 
-    async def admit(self, x: Exchange) -> None:
+    @at_once
+    def admit(self, x: Exchange) -> None:
         limit = self._max_body
         if self._methods and x.method not in self._methods:
             raise Refuse(Kind.FORBIDDEN, "This method is not allowed here.")
@@ -230,7 +231,8 @@ media_urls: refuse
         if not self._allow_route(path) or self._deny_route(path) or self._deny_route(bare):
             raise Refuse(Kind.FORBIDDEN, "This route is not allowed here.")
 
-    async def inspect(self, x: Exchange, body: RequestBody) -> None:
+    @at_once
+    def inspect(self, x: Exchange, body: RequestBody) -> None:
         limit = self._max_body
         if limit is not None and body.size > limit:
             raise _too_large(limit)

@@ -50,9 +50,9 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_chunks", "_continued", "_deaf", "_early", "_fields", "_incoming", "_parser", "_parsing", "_queue", "_raw",
-        "_read_paused", "_segment", "_reply_close", "_reply_framing", "_reply_head", "_reply_left", "busy_since", "client", "closed", "current",
-        "head_since", "head_sent", "linger_until", "on_flow", "received", "server", "streaming", "transport",
-        "tunnel", "write_paused",
+        "_read_paused", "_reply_close", "_reply_framing", "_reply_head", "_reply_left", "_segment", "busy_since",
+        "client", "closed", "current", "head_sent", "head_since", "linger_until", "on_flow", "received", "server",
+        "streaming", "transport", "tunnel", "write_paused",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:

@@ -103,7 +103,9 @@ class Incoming:
         self.set_limit(limit)
         if self.fault is not None:
             raise self.fault
-        return self._whole() if self.complete else None
+        if not self.complete:
+            return None
+        return self.chunks[0] if len(self.chunks) == 1 else self._whole()
 
     async def read(self, limit: int) -> bytes:
         """The whole body, waited for. Raises what ``at_hand`` raises."""
@@ -116,8 +118,7 @@ class Incoming:
         return body
 
     def _whole(self) -> bytes:
-        if len(self.chunks) != 1:
-            self.chunks = [b"".join(self.chunks)]
+        self.chunks = [b"".join(self.chunks)]
         return self.chunks[0]
 
     def take(self) -> bytes:

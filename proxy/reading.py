@@ -80,7 +80,10 @@ def _sort(work: Work) -> str:
     head = work.incoming.head
     if work.x.method not in BODY_METHODS or not (head.chunked or head.length):
         return _OTHER
-    content_type = (head.content_type or b"").lower()
+    content_type = head.content_type or b""
+    if content_type == b"application/json" and head.content_encoding is None:  # as clients say it, nearly all
+        return _JSON
+    content_type = content_type.lower()
     must = work.route.json or b"json" in content_type
     if not must and (not work.plan.inspect or content_type.startswith(b"multipart/")):
         return _OTHER

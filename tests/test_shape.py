@@ -15,7 +15,7 @@ HOMES = {
     "yaml": ("proxy/config",),
     "prometheus_client": ("proxy/metrics.py",),
     "aiohttp": ("proxy/admin.py", "proxy/demo/"),
-    "httptools": ("proxy/connection.py", "proxy/upstream.py"),
+    "httptools": ("proxy/connection.py", "proxy/upstream.py", "proxy/declined.py"),
     "uvloop": ("proxy/serve.py",),
     "redis": ("proxy/store/",),
     "torch": ("policies/classifier/", "training/"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment
-from proxy.dialects.choices import CompletionsCodec, choice_index, choices_of, choice_parts, scrub_choice, top_parts
+from proxy.dialects.choices import CompletionsCodec, choice_index, choice_parts, choices_of, scrub_choice, top_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
 from proxy.dialects.finder import Finder
 

@@ -13,6 +13,8 @@ from proxy.jsonio import Embedded, Number
 
 __all__ = ["SKIP", "Place", "loose", "number_text", "places", "spelt", "strings"]
 
+Keys = tuple[str | int, ...]
+
 SKIP = frozenset({
     "type", "id", "role", "index", "format", "object", "status", "finish_reason", "signature", "data",
     "encrypted_content", "call_id", "item_id", "model", "response_id", "created", "logprobs", "usage", "tool_use_id",
@@ -64,9 +66,9 @@ def number_text(value: float) -> str:
     return value.text if isinstance(value, Number) else str(value)
 
 
-def strings(doc: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def strings(doc: Any, path: Keys = ()) -> Iterator[tuple[Keys, str]]:
     """Every string below ``doc`` with its path, but those under SKIP keys. In document order."""
-    todo: list[tuple[tuple[str | int, ...], Any]] = [(path, doc)]
+    todo: list[tuple[Keys, Any]] = [(path, doc)]
     while todo:
         here, value = todo.pop()
         if isinstance(value, str):
@@ -78,11 +80,18 @@ def strings(doc: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[
             todo += [((*here, n), value[n]) for n in range(len(value) - 1, -1, -1)]
 
 
-def loose(box: dict[str, Any], known: frozenset[str], path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], str]]:
+def loose(
+    box: dict[str, Any], known: frozenset[str], path: tuple[str | int, ...] = ()
+) -> list[tuple[tuple[str | int, ...], str]]:
     """The strings of a dict that stand under keys which its shape does not have, with their paths."""
     if box.keys() <= known:
         return []
-    return [found for key, value in box.items() if key not in known and key not in SKIP for found in strings(value, (*path, key))]
+    return [
+        found
+        for key, value in box.items()
+        if key not in known and key not in SKIP
+        for found in strings(value, (*path, key))
+    ]
 
 
 def spelt(rows: Any) -> str | None:

@@ -66,7 +66,11 @@ class MessagesCodec(StreamCodec):
         elif kind == "message_delta":
             delta = doc.get("delta")
             if isinstance(delta, dict):
-                parsed.parts += [Part(Channel(0, "other"), t, at, "whole") for at, t in loose(delta, _ENDING, ("delta",))]
+                parsed.parts += [
+                    Part(Channel(0, "other"), t, at, "whole") for at, t in loose(delta, _ENDING, ("delta",))
+                ]
+            elif delta is not None:
+                raise Unreadable("a delta that is not an object")
             parsed.usage = openai_usage(doc.get("usage"))
             parsed.ends.append(ALL)
             parsed.follows.append(ALL)

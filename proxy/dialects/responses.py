@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment, Usage
-from proxy.dialects.contract import Dialect, Part, Path, Row, StreamCodec, Unreadable, openai_usage
+from proxy.dialects.contract import Dialect, Part, Row, StreamCodec, Unreadable, openai_usage
 from proxy.dialects.finder import Finder, trust_of
 from proxy.dialects.items import drop_copies, response_parts
 from proxy.dialects.responses_stream import ResponsesCodec

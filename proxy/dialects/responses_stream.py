@@ -25,7 +25,7 @@ from proxy.dialects.contract import (
     set_path,
 )
 from proxy.dialects.items import RESPONSE, drop_copies, item_parts, part_parts, response_parts
-from proxy.dialects.leaves import loose, spelt
+from proxy.dialects.leaves import loose, spelt, strings
 from proxy.sse import Event
 
 _FIELDS = {
@@ -51,7 +51,11 @@ _RESPONSE_EVENT = _META | {"response"}
 _KNOWN = {
     **{f"{stem}.delta": _META | {"delta"} for stem in _FIELDS},
     **{f"{stem}.done": _META | {key, "name"} for stem, (_, _, key) in _FIELDS.items()},
-    **{f"response.{box}.{verb}": _META | {"part"} for box in ("content_part", "reasoning_summary_part") for verb in ("added", "done")},
+    **{
+        f"response.{box}.{verb}": _META | {"part"}
+        for box in ("content_part", "reasoning_summary_part")
+        for verb in ("added", "done")
+    },
     **{f"response.output_item.{verb}": _META | {"item"} for verb in ("added", "done")},
     "response.audio.delta": _META | {"delta"},  # sound
     "response.output_audio.delta": _META | {"delta"},
@@ -137,9 +141,8 @@ class ResponsesCodec(StreamCodec):
             raise Unreadable("a text that is not a string")
         if verb == "done":
             parsed.ends.append(channel)
-            name = doc.get("name")
-            if isinstance(name, str) and name:
-                parsed.parts.append(Part(Channel(index, "name"), name, ("name",), "whole"))
+            for path, value in strings(doc.get("name"), ("name",)):
+                parsed.parts.append(Part(Channel(index, "name"), value, path, "whole"))
 
     def _part(self, parsed: Parsed, doc: dict[str, Any], index: int, number: str, field: str | None, verb: str) -> None:
         part = doc.get("part")
@@ -166,7 +169,8 @@ class ResponsesCodec(StreamCodec):
         response = get_path(parsed.doc, ("response",))
         if isinstance(response, dict) and not parsed.terminal:
             # what an ending of ours repeats: nothing of the reply, nothing that nobody knows
-            self._response = {k: v for k, v in response.items() if k in RESPONSE and k not in ("output", "output_messages")}
+            kept = {k: v for k, v in response.items() if k in RESPONSE and k != "output_messages"}
+            self._response = {**kept, "output": []} if "output" in kept else kept
 
     def scrub(
         self, doc: Any, parsed: Parsed, texts: Sequence[str], *, drop: frozenset[int], unfinished: frozenset[int]

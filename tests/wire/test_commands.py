@@ -24,13 +24,15 @@ async def test_demo_once(tmp_path: Path) -> None:
     for shown in (
         "1. A plain call", "<- 200", "2. A stream", "3. A request that asks for too much", "<- 400", "max_tokens",
         "server: headgate-demo",
+        "the backend says   Our next release is called project nightjar, and project nightjar ships in May.",
+        "the client reads   Our next release is called [REDACTED], and [REDACTED] ships in May.",
         "export OPENAI_BASE_URL=http://127.0.0.1:", "curl http://127.0.0.1:", "/policies",
     ):  # fmt: skip
         assert shown in out
     assert "Traceback" not in out
     tour, _, log = out.partition("Ctrl-C ends the demo.")
     assert " start " in log and " start " not in tour, "log lines stand in the middle of the tour"
-    assert log.count(" POST ") == 3 and "state=clean" in log
+    assert log.count(" POST ") == 4 and "state=clean" in log
 
 
 async def test_the_demo_with_a_policy_that_refuses_everything(tmp_path: Path) -> None:
@@ -40,17 +42,6 @@ async def test_the_demo_with_a_policy_that_refuses_everything(tmp_path: Path) ->
     argv = ("demo", "--once", "--policy", "strict.yaml", "--listen", "127.0.0.1:0", "--admin", "off")
     code, out, err = await ran(*argv, cwd=tmp_path)
     assert (code, err) == (0, "") and out.count("<- 403") == 2 and "Edit strict.yaml" in out
-
-
-async def test_the_demo_shows_a_policy_that_acts_on_a_stream(tmp_path: Path) -> None:
-    (tmp_path / "policy.yaml").write_text(
-        "version: 1\nbackends: {a: {url: 'http://127.0.0.1:9'}}\npolicies:\n  - use: output_moderation\n"
-        "    rules: [{name: names, phrases: [project nightjar], action: replace, replacement: (secret)}]\n"
-    )
-    code, out, err = await ran("demo", "--once", *FREE, cwd=tmp_path)
-    assert (code, err) == (0, "")
-    assert "the backend says   Our next release is called project nightjar, and project nightjar ships in May." in out
-    assert "the client reads   Our next release is called (secret), and (secret) ships in May." in out
 
 
 def test_the_demo_ships_the_policy_file_of_the_repository() -> None:
