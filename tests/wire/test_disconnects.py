@@ -278,7 +278,7 @@ async def test_a_backend_that_is_not_there_is_a_502_at_once() -> None:
     async with gate(url) as g:
         started = asyncio.get_running_loop().time()
         assert await _status(g) == 502
-        assert asyncio.get_running_loop().time() - started < 0.05
+        assert asyncio.get_running_loop().time() - started < 2.0  # no waiting for a timeout; some milliseconds on an idle machine
         assert (await g.settled()).fault == "backend_connect"
 
 
