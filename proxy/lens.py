@@ -54,7 +54,7 @@ class JsonLens(Gate):
         self.reach = 12 * inner.reach + 12
         self._plain: bool | None = None  # None until the first character that is no space
         self._in_string = False
-        self._escape = ""  # the start of an escape
+        self._escape = ""  # the start of an escape, or spaces at the very start
         self._runs: deque[_Run] = deque()
         self._source = 0  # characters of source in runs
         self._view = 0  # characters shown to the inner gate
@@ -79,11 +79,13 @@ class JsonLens(Gate):
     def _read(self, text: str) -> str:
         """Take source text apart; return what the inner gate sees of it."""
         if self._plain is None:
+            text = self._escape + text
             stripped = text.lstrip(_SPACE)
-            if not stripped:
-                self._add(SHAPE, len(text), len(text))
-                return text
+            if not stripped:  # it waits: only what follows tells whether these spaces are JSON's or text
+                self._escape = text
+                return ""
             self._plain = stripped[0] not in '{["'
+            self._escape = ""
         if self._plain:
             self._add(TEXT, len(text), len(text))
             return text
