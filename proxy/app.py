@@ -100,7 +100,10 @@ class App:
                     self.failed_reload = None  # a bad file was put right
                     self.metrics.reloaded(True, now.hash, self.runtime.loaded)
                     return True
-                fresh = Runtime(config, self.loop, self.clock, self._hooks, previous=self.runtime)
+                # in a thread: compiling ten thousand phrases takes half a second, and no stream may wait for it
+                fresh = await asyncio.to_thread(
+                    Runtime, config, self.loop, self.clock, self._hooks, previous=self.runtime
+                )
                 await fresh.prepare()
             except Exception as error:
                 self._keep_old(error)
