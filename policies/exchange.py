@@ -6,9 +6,10 @@ Pure data: no sockets, no clock, no text of prompts or replies. Imports nothing 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 
 class Kind(StrEnum):
@@ -107,8 +108,7 @@ class Headers:
         return Headers(list(self.fields))
 
 
-@dataclass(slots=True)
-class Finding:
+class Finding(msgspec.Struct):
     """What a policy saw: never text. where: e.g. ``messages[2].content`` or ``choices[0].content``."""
 
     policy: str
@@ -119,8 +119,7 @@ class Finding:
     shadow: bool = False
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """One try at a backend. Times are seconds: ``started`` on the monotonic clock, the others since it."""
 
     backend: str
@@ -134,8 +133,7 @@ class Attempt:
     reused: bool = False
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(msgspec.Struct):
     """Token counts as the backend reports them."""
 
     prompt: int = 0
@@ -143,8 +141,7 @@ class Usage:
     cached: int = 0
 
 
-@dataclass(slots=True)
-class Candidate:
+class Candidate(msgspec.Struct):
     """A backend that may serve this request; ``model`` is the name to send there (None: as asked)."""
 
     backend: str

@@ -10,22 +10,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from policies.contract import Exchange, Kind, Refuse, RequestBody
-from policies.document import (
-    AllowTree,
-    DottedPath,
-    MediaHosts,
-    as_json,
-    holds_control,
-    is_name,
-    may_hold_urls,
-    media_urls,
-    shown,
-)
-from policies.globs import any_of, remembered
+from policies.document import AllowTree, DottedPath, MediaHosts, has_control, is_name, media_urls, shown, strings
+from policies.globs import StrTest, any_of, remembered
 
 Check = Callable[[Exchange, RequestBody, dict[str, Any]], None]
 Number = int | float
@@ -35,19 +25,27 @@ def _invalid(message: str, param: str | None, code: str) -> Refuse:
     return Refuse(Kind.INVALID_REQUEST, message, param=param, code=code)
 
 
-def model_check(allow: list[str], deny: list[str]) -> Check:
+def model_test(allow: list[str], deny: list[str]) -> StrTest:
+    """True for the models that may be asked for."""
     allowed = any_of(allow or ["*"])
     denied = any_of(deny, fold=True)
-    passes = remembered(lambda model: allowed(model) and not denied(model))
+    return remembered(lambda model: allowed(model) and not denied(model))
+
+
+def model_check(allow: list[str], deny: list[str]) -> Check:
+    passes = model_test(allow, deny)
 
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        asked, known = doc.get("model"), x.model_asked  # the model of a path is known without the body
-        if asked is None and known is None:
+        asked = doc.get("model")
+        if asked is None and x.model_asked is None:
             raise _invalid("'model' is required.", "model", "missing_required_parameter")
-        if asked is not None and not isinstance(asked, str):
-            raise _invalid("'model' must be a string.", "model", "invalid_type")
-        if not ((asked is None or passes(asked)) and (known is None or known is asked or passes(known))):
-            raise Refuse(Kind.FORBIDDEN, "This model is not allowed here.", param="model")
+        for model in (asked, x.model_asked):
+            if model is None:
+                continue
+            if not isinstance(model, str):
+                raise _invalid("'model' must be a string.", "model", "invalid_type")
+            if not passes(model):
+                raise Refuse(Kind.FORBIDDEN, "This model is not allowed here.", param="model")
 
     return check
 
@@ -63,25 +61,13 @@ def allow_check(tree: AllowTree) -> Check:
     return check
 
 
-def deny_check(names: Sequence[str]) -> Check:
-    paths = [DottedPath(name) for name in names]
-    keys = _keys(names)
-
+def deny_check(path: DottedPath) -> Check:
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        if keys is not None and keys.isdisjoint(doc):
-            return
-        for path in paths:
-            if path.within(doc):
-                message = f"'{path.name}' is not allowed here."
-                raise Refuse(Kind.FORBIDDEN, message, param=path.name, code="unsupported_parameter")
+        if path.within(doc):
+            message = f"'{path.name}' is not allowed here."
+            raise Refuse(Kind.FORBIDDEN, message, param=path.name, code="unsupported_parameter")
 
     return check
-
-
-def _keys(names: Iterable[str]) -> frozenset[str] | None:
-    """The names as a set to meet a document's keys with; None when one is dotted or a glob."""
-    keys = frozenset(names)
-    return keys if all(map(is_name, keys)) else None
 
 
 def required_check(names: str) -> Check:
@@ -108,39 +94,13 @@ class Bounds(NamedTuple):
     flag: bool = False
 
 
-def numbers_check(limits: Sequence[Bounds]) -> Check:
-    keys = _keys(b.name for b in limits)
-    tests = [(b.name, None if is_name(b.name) else DottedPath(b.name), _number_test(b)) for b in limits]
-    by_key = {name: test for name, _, test in tests}
-
-    def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        if keys is not None:
-            given = keys.intersection(doc)
-            if len(given) < 2:
-                for name in given:
-                    if (value := doc[name]) is not None:
-                        by_key[name](value)
-                return
-        for name, path, test in tests:  # several: the first one that is listed is the one to complain of
-            if path is not None:
-                for value in path.find(doc):
-                    test(value)
-            elif (value := doc.get(name)) is not None:
-                test(value)
-
-    return check
-
-
-def _number_test(bounds: Bounds) -> Callable[[Any], None]:
-    """A test of one value, not null; raises Refuse."""
+def number_check(bounds: Bounds) -> Check:
     name, low, high, whole, flag = bounds
+    path = None if is_name(name) else DottedPath(name)
     word = "an integer" if whole else "a number"
     types: tuple[type, ...] = (int,) if whole else (int, float)
-    least, most = -math.inf if low is None else low, math.inf if high is None else high
 
-    def test(value: Any) -> None:
-        if type(value) is int and least <= value <= most:
-            return
+    def one(value: Any) -> None:
         if flag and isinstance(value, bool):
             value = int(value)
         fits = isinstance(value, types) and not isinstance(value, bool)
@@ -149,12 +109,20 @@ def _number_test(bounds: Bounds) -> Callable[[Any], None]:
         if isinstance(value, float) and not math.isfinite(value):
             raise _invalid(f"'{name}' must be {word}.", name, "invalid_value")
         kind = "integer" if isinstance(value, int) else "decimal"
-        if value > most:
+        if high is not None and value > high:
             raise _invalid(f"'{name}' must be at most {high}.", name, f"{kind}_above_max_value")
-        if value < least:
+        if low is not None and value < low:
             raise _invalid(f"'{name}' must be at least {low}.", name, f"{kind}_below_min_value")
 
-    return test
+    def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
+        if path is None:
+            if (value := doc.get(name)) is not None:
+                one(value)
+        else:
+            for value in path.find(doc):
+                one(value)
+
+    return check
 
 
 def completions_check(limit: int) -> Check:
@@ -201,32 +169,32 @@ def messages_check(limit: int) -> Check:
     return check
 
 
-def strings_check(hosts: MediaHosts | None, control: bool) -> Check:
-    """hosts: what may be fetched (None: anything). control: refuse control characters."""
-
+def media_check(hosts: MediaHosts) -> Check:
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        data = as_json(doc) if control else None  # addresses alone are found without: long texts are not looked at
-        if hosts is not None and may_hold_urls(data):
-            for key, address in media_urls(doc):
-                if not hosts.allows(address):
-                    raise _invalid(f"An address in '{key}' is not allowed here.", key, "invalid_value")
-        if control and holds_control(doc, data):
-            message = "The request body holds control characters, which are not allowed here."
-            raise _invalid(message, None, "invalid_value")
+        for key, address in media_urls(doc):
+            if not hosts.allows(address):
+                raise _invalid(f"An address in '{key}' is not allowed here.", key, "invalid_value")
 
     return check
 
 
+def control_check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
+    if any(map(has_control, strings(doc))):
+        raise _invalid("The request body holds control characters, which are not allowed here.", None, "invalid_value")
+
+
 def text_check(each: int | None, total: int | None) -> Check:
     def check(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> None:
-        segments = body.segments
-        for segment in segments if each is not None else ():
-            if len(segment.text) > (each or 0):
+        sum_ = 0
+        for segment in body.segments:
+            size = len(segment.text)
+            sum_ += size
+            if each is not None and size > each:
                 m = re.match(r"[a-z_]+(\[[0-9]+\])?", segment.where)  # what follows may be keys of the caller's
                 where = m[0] if m else None
                 message = f"A text is longer than {each} characters."
                 raise _invalid(message, where, "string_above_max_length")
-        if total is not None and sum([len(segment.text) for segment in segments]) > total:
+        if total is not None and sum_ > total:
             message = f"The text of the request is longer than {total} characters."
             raise _invalid(message, None, "string_above_max_length")
 

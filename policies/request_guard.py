@@ -13,21 +13,23 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from policies.contract import Exchange, Kind, Policy, PolicyOptions, Refuse, RequestBody, at_once
-from policies.document import AllowTree, MediaHosts
+from policies.document import AllowTree, DottedPath, MediaHosts
 from policies.globs import any_of, is_plain
 from policies.request_checks import (
     Bounds,
     Check,
     allow_check,
     completions_check,
+    control_check,
     deny_check,
+    media_check,
     messages_check,
     model_check,
-    numbers_check,
+    number_check,
     required_check,
-    strings_check,
     text_check,
 )
+from policies.request_quick import quick_look
 from policies.units import Size
 
 __all__ = ["RequestGuard", "RequestGuardOptions"]
@@ -193,6 +195,8 @@ media_urls: refuse
         o, default = options, RequestGuardOptions()
         self._given = [f for f in RequestGuardOptions.model_fields if getattr(o, f) != getattr(default, f)]
         self._checks: tuple[Check, ...] = tuple(_checks(o))
+        self._look, rest = quick_look(o, list(_limits(o)))
+        self._rest = tuple(_checks(rest))
         self._allow_route = any_of(o.routes.allow or ["*"])
         self._deny_route = any_of(o.routes.deny, fold=True)
         self._routes = bool(o.routes.allow or o.routes.deny)
@@ -239,7 +243,7 @@ media_urls: refuse
         doc = body.doc
         if not isinstance(doc, dict):
             raise Refuse(Kind.INVALID_REQUEST, "The request body must be a JSON object.", code="invalid_type")
-        for check in self._checks:
+        for check in self._rest if self._look(x, body, doc) else self._checks:
             check(x, body, doc)
 
 
@@ -273,19 +277,20 @@ def _checks(o: RequestGuardOptions) -> Iterator[Check]:
         yield model_check(o.models, o.deny_models)
     if o.params.allow:
         yield allow_check(AllowTree(o.params.allow))
-    if o.params.deny:
-        yield deny_check(o.params.deny)
+    for name in o.params.deny:
+        yield deny_check(DottedPath(name))
     for name in o.required:
         yield required_check(name)
-    if limits := list(_limits(o)):
-        yield numbers_check(limits)
+    for bounds in _limits(o):
+        yield number_check(bounds)
     if o.max_completions is not None:
         yield completions_check(o.max_completions)
     if o.max_messages is not None:
         yield messages_check(o.max_messages)
-    hosts = None if o.media_urls == "allow" else MediaHosts([] if o.media_urls == "refuse" else list(o.media_urls))
-    if hosts is not None or o.control_characters == "refuse":
-        yield strings_check(hosts, o.control_characters == "refuse")
+    if o.media_urls != "allow":
+        yield media_check(MediaHosts([] if o.media_urls == "refuse" else list(o.media_urls)))
+    if o.control_characters == "refuse":
+        yield control_check
     if o.max_text is not None or o.max_total_text is not None:
         yield text_check(o.max_text, o.max_total_text)
 

@@ -22,8 +22,7 @@ Shape = Literal["openai", "anthropic"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """status 0: no reply is possible. retry: what ``x-should-retry`` tells an SDK; None: the SDK's own rule.
-    close: the connection cannot be used again (the request's body may be unread)."""
+    """status 0: no reply is possible. retry: what ``x-should-retry`` tells an SDK; None: the SDK's own rule."""
 
     side: Side
     status: int
@@ -32,13 +31,12 @@ class Row:
     anthropic: str
     text: str
     retry: bool | None = None
-    close: bool = False
 
 
 _INVALID = "invalid_request_error"
 
 TABLE: dict[Kind, Row] = {
-    Kind.BAD_HTTP: Row("client", 400, _INVALID, "bad_http", _INVALID, "The request is not valid HTTP/1.1.", close=True),
+    Kind.BAD_HTTP: Row("client", 400, _INVALID, "bad_http", _INVALID, "The request is not valid HTTP/1.1."),
     Kind.HEAD_TOO_LARGE: Row(
         "client",
         431,
@@ -49,14 +47,10 @@ TABLE: dict[Kind, Row] = {
         close=True,
     ),
     Kind.URI_TOO_LONG: Row(
-        "client", 414, _INVALID, "uri_too_long", "request_too_large", "The request target is too long.", close=True
+        "client", 414, _INVALID, "uri_too_long", "request_too_large", "The request target is too long."
     ),
-    Kind.HEAD_TIMEOUT: Row(
-        "client", 408, _INVALID, "timeout", _INVALID, "The request's head did not arrive in time.", close=True
-    ),
-    Kind.BODY_TIMEOUT: Row(
-        "client", 408, _INVALID, "timeout", _INVALID, "The request's body came too slowly.", close=True
-    ),
+    Kind.HEAD_TIMEOUT: Row("client", 408, _INVALID, "timeout", _INVALID, "The request's head did not arrive in time."),
+    Kind.BODY_TIMEOUT: Row("client", 408, _INVALID, "timeout", _INVALID, "The request's body came too slowly."),
     Kind.TOO_LARGE: Row(
         "client",
         413,
@@ -156,7 +150,7 @@ TABLE: dict[Kind, Row] = {
         close=True,
     ),
     Kind.POLICY_ERROR: Row("headgate", 500, "api_error", "policy_error", "api_error", "A policy could not be applied."),
-    Kind.INTERNAL: Row("headgate", 500, "api_error", "internal_error", "api_error", "Internal error.", close=True),
+    Kind.INTERNAL: Row("headgate", 500, "api_error", "internal_error", "api_error", "Internal error."),
 }
 
 

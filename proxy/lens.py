@@ -19,6 +19,7 @@ from proxy import jsonio
 __all__ = ["JsonLens"]
 
 _SPACE = " \t\r\n"
+_LEAD = 64  # spaces at the start that wait to be told; after more of them whatever comes is read as JSON
 _SIMPLE = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _STRING = re.compile(r'[^"\\]+')
 _OUTSIDE = re.compile(r"[ \t\r\n{}\[\]:,]+")
@@ -81,10 +82,11 @@ class JsonLens(Gate):
         if self._plain is None:
             text = self._escape + text
             stripped = text.lstrip(_SPACE)
-            if not stripped:  # it waits: only what follows tells whether these spaces are JSON's or text
+            lead = len(text) - len(stripped)
+            if not stripped and lead <= _LEAD:  # only what follows tells whether these spaces are JSON's or text
                 self._escape = text
                 return ""
-            self._plain = stripped[0] not in '{["'
+            self._plain = lead <= _LEAD and stripped[0] not in '{["'
             self._escape = ""
         if self._plain:
             self._add(TEXT, len(text), len(text))

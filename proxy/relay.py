@@ -114,8 +114,6 @@ class Work:
     async def run(self) -> None:
         """All steps in order. Raises Refuse or Fault where the exchange ends early."""
         x, plan = self.x, self.plan
-        if self.incoming.fault is not None:
-            raise self.incoming.fault
         for admit in plan.admit:
             await admit(x)
         self.incoming.set_limit(x.max_body or 0)

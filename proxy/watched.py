@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from policies.contract import Usage
-from proxy.dialects.contract import Dialect, StreamCodec, Unreadable
+from proxy.dialects.contract import Dialect, StreamCodec, Unreadable, openai_usage
 from proxy.sse import Splitter, parse
 from proxy.waiting import learn
 
@@ -129,6 +129,6 @@ def watch_whole(dialect: Dialect, body: bytes) -> Usage | None:
     if not dialect.counts:
         return None
     try:
-        return dialect.usage({"usage": _read_reply(body).usage})
+        return openai_usage(_read_reply(body).usage)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None

@@ -6,6 +6,7 @@ fields (reasoning, echo, chat_template, structured_outputs, token ids) are those
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment
@@ -27,7 +28,8 @@ def find_messages(find: Finder, messages: Any, where: str = "messages") -> None:
         if isinstance(message, dict):
             content, role = message.get("content"), message.get("role")
             if isinstance(content, str) and isinstance(role, str) and len(message) == 2:  # nearly always
-                find.text(message, "content", f"{where}[{n}].content", role, trust_of(role))
+                write = partial(message.__setitem__, "content")
+                find.segments.append(Segment(f"{where}[{n}].content", content, write, role, trust_of(role)))
             else:
                 find_message(find, message, f"{where}[{n}]")
         elif isinstance(message, str):

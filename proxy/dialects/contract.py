@@ -214,10 +214,6 @@ class Dialect:
         """The whole reply as it looks when a policy stopped it. cuts: choice to (reason, public message)."""
         raise NotImplementedError
 
-    def usage(self, doc: Any) -> Usage | None:
-        """Token counts of a whole reply."""
-        return openai_usage(doc.get("usage")) if isinstance(doc, dict) else None
-
     def codec(self) -> StreamCodec | None:
         """What one stream needs; None where the dialect has no streams."""
         return None
@@ -248,14 +244,15 @@ def openai_usage(usage: Any) -> Usage | None:
     if not isinstance(details, dict):
         details = get("input_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else get("cache_read_input_tokens")
-    return Usage(_count(prompt), _count(completion), 0 if cached is None else _count(cached))
+    return Usage(
+        prompt if type(prompt) is int and 0 <= prompt < _MOST else 0,
+        completion if type(completion) is int and 0 <= completion < _MOST else 0,
+        cached if type(cached) is int and 0 <= cached < _MOST else 0,
+    )
 
 
 _ABSENT: Any = object()
-
-
-def _count(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 1 << 53 else 0
+_MOST = 1 << 53  # whatever is more is no count
 
 
 def json_event(doc: Any, event: str | None = None) -> bytes:

@@ -7,6 +7,7 @@ must never live here: a judgement about text. Addresses never contain a key that
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from policies.contract import Segment, Trust
@@ -60,11 +61,7 @@ class Finder:
         value = box[key]
         if not isinstance(value, str):
             return False
-
-        def write(text: str) -> None:
-            box[key] = text
-
-        self.segments.append(Segment(where, value, write, role, trust or trust_of(role)))
+        self.segments.append(Segment(where, value, partial(box.__setitem__, key), role, trust or trust_of(role)))
         return True
 
     def texts(self, box: Any, key: Any, where: str, role: str = "user", trust: Trust | None = None) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from policies.contract import Channel, Segment, Usage
-from proxy.dialects.contract import Dialect, Part, Row, StreamCodec, Unreadable, openai_usage
+from policies.contract import Channel, Segment
+from proxy.dialects.contract import Dialect, Part, Row, StreamCodec, Unreadable
 from proxy.dialects.finder import Finder, trust_of
 from proxy.dialects.items import drop_copies, response_parts
 from proxy.dialects.responses_stream import ResponsesCodec
@@ -85,9 +85,6 @@ class Responses(Dialect):
         doc["incomplete_details"] = {"reason": "content_filter"}
         doc.pop("output_messages", None)
         return doc
-
-    def usage(self, doc: Any) -> Usage | None:
-        return openai_usage(doc.get("usage")) if isinstance(doc, dict) else None
 
     def codec(self) -> StreamCodec:
         return ResponsesCodec()

@@ -117,3 +117,13 @@ def test_a_long_word_is_linear() -> None:
     lens.reach = 1 << 30
     out, _ = drive(lens, ["[", *["1"] * 50_000, "]"])
     assert len(out) == 50_002
+
+
+def test_many_spaces_do_not_make_json_plain() -> None:
+    for lead in (3, 64, 65, 500):
+        text = " " * lead + '{"a":"\\u0073ecret"}'
+        for step in (1, 7, 1000):
+            lens = JsonLens(Redactor(PHRASES))
+            lens.reach = 1000
+            out, _ = drive(lens, [text[i : i + step] for i in range(0, len(text), step)])
+            assert json.loads(out) == {"a": "[X]"}
