@@ -40,26 +40,29 @@ def quick_look(o: RequestGuardOptions, limits: list[Bounds]) -> tuple[Look, Requ
 
     def look(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> bool:
         if passes is not None:
-            model = doc.get("model")
-            if model is None or model is not x.model_asked or not passes(model):
+            model = x.model_asked
+            if model is None or doc.get("model") is not model or not passes(model):
                 return False
         for key in doc:
             if key in known:
                 value = doc[key]
+                if value is None:
+                    continue
                 low, high, whole = known[key]
                 if value.__class__ is not int and (whole or not isinstance(value, float)):
                     return False
                 if not low <= value <= high:
                     return False
         if most is not None:
-            if "input" in doc:
+            messages, items = doc.get("messages"), doc.get("input")
+            if isinstance(items, list) and len(items) > most:
                 return False
-            messages = doc.get("messages", ())
-            if not isinstance(messages, list | tuple) or len(messages) > most:
-                return False
-            for message in messages:
-                if message.__class__ is not dict:
+            if isinstance(messages, list):
+                if len(messages) > most:
                     return False
+                for message in messages:
+                    if message.__class__ is not dict:  # several conversations, perhaps
+                        return False
         if strings:
             # Searching for one byte is some fifty times as fast as looking at every character.
             data = as_json(doc)

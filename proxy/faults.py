@@ -38,13 +38,7 @@ _INVALID = "invalid_request_error"
 TABLE: dict[Kind, Row] = {
     Kind.BAD_HTTP: Row("client", 400, _INVALID, "bad_http", _INVALID, "The request is not valid HTTP/1.1."),
     Kind.HEAD_TOO_LARGE: Row(
-        "client",
-        431,
-        _INVALID,
-        "head_too_large",
-        "request_too_large",
-        "The request's header fields are too large.",
-        close=True,
+        "client", 431, _INVALID, "head_too_large", "request_too_large", "The request's header fields are too large."
     ),
     Kind.URI_TOO_LONG: Row(
         "client", 414, _INVALID, "uri_too_long", "request_too_large", "The request target is too long."
@@ -52,13 +46,7 @@ TABLE: dict[Kind, Row] = {
     Kind.HEAD_TIMEOUT: Row("client", 408, _INVALID, "timeout", _INVALID, "The request's head did not arrive in time."),
     Kind.BODY_TIMEOUT: Row("client", 408, _INVALID, "timeout", _INVALID, "The request's body came too slowly."),
     Kind.TOO_LARGE: Row(
-        "client",
-        413,
-        _INVALID,
-        "request_too_large",
-        "request_too_large",
-        "The request's body is too large.",
-        close=True,
+        "client", 413, _INVALID, "request_too_large", "request_too_large", "The request's body is too large."
     ),
     Kind.INVALID_JSON: Row("client", 400, _INVALID, "invalid_json", _INVALID, "The request's body is not valid JSON."),
     Kind.INVALID_REQUEST: Row(
@@ -132,22 +120,10 @@ TABLE: dict[Kind, Row] = {
         "No backend is available.",
     ),
     Kind.OVERLOADED: Row(
-        "headgate",
-        503,
-        "service_unavailable_error",
-        "overloaded",
-        "overloaded_error",
-        "Too many connections.",
-        close=True,
+        "headgate", 503, "service_unavailable_error", "overloaded", "overloaded_error", "Too many connections."
     ),
     Kind.DRAINING: Row(
-        "headgate",
-        503,
-        "service_unavailable_error",
-        "draining",
-        "overloaded_error",
-        "The gateway is shutting down.",
-        close=True,
+        "headgate", 503, "service_unavailable_error", "draining", "overloaded_error", "The gateway is shutting down."
     ),
     Kind.POLICY_ERROR: Row("headgate", 500, "api_error", "policy_error", "api_error", "A policy could not be applied."),
     Kind.INTERNAL: Row("headgate", 500, "api_error", "internal_error", "api_error", "Internal error."),
