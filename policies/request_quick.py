@@ -41,7 +41,7 @@ def quick_look(o: RequestGuardOptions, limits: list[Bounds]) -> tuple[Look, Requ
     def look(x: Exchange, body: RequestBody, doc: dict[str, Any]) -> bool:
         if passes is not None:
             model = x.model_asked
-            if model is None or doc.get("model") is not model or not passes(model):
+            if model is None or doc.get("model") != model or not passes(model):
                 return False
         for key in doc:
             if key in known:

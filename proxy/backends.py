@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from policies.contract import Candidate
 from proxy.faults import Fault
 from proxy.headers import Fields
+from proxy.pool import ConnectionPool
 from proxy.settings import Backend as BackendSettings
 from proxy.settings import BackendTls
-from proxy.upstream import ConnectionPool
 
 _KEY_FIELDS = (b"authorization", b"x-api-key", b"api-key")
 

@@ -1,15 +1,13 @@
-"""One client connection: llhttp (through httptools) over what comes in, HTTP/1.1 framing of what goes out.
+"""One client connection: llhttp (through httptools) over what comes in, and whose turn it is.
 
-What lives here: the limits on heads and framing, one request at a time, reply framing, lingering closes. What must
-never live here: policies, backends, what a reply means. aiohttp serves the admin side; why not this one is told in
+What lives here: the limits on heads and framing, one request at a time, lingering closes. What must never live here:
+reply framing (writing.py), policies, backends, what a reply means. aiohttp serves the admin side; why not this one is told in
 docs/architecture.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +19,7 @@ from proxy.declined import body_parser
 from proxy.faults import Fault, render
 from proxy.headers import NO_TRAILER, BadHead, Fields, lines, scan, size_of
 from proxy.incoming import Incoming
+from proxy.writing import ReplyWriter
 
 if TYPE_CHECKING:
     from proxy.server import Server
@@ -40,27 +39,22 @@ _NOT_HERE = frozenset(
     ("CONNECT", "SOURCE", "DESCRIBE", "ANNOUNCE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER",
      "REDIRECT", "RECORD", "FLUSH")
 )  # fmt: skip
-_BIG = 16_384
-_RST = struct.pack("ii", 1, 0)
 _OVERLOADED = Fault(Kind.OVERLOADED)
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(ReplyWriter):
     """One client connection. httptools calls the ``on_`` methods; the relay calls the reply methods."""
 
     __slots__ = (
         "_chunks", "_continued", "_deaf", "_early", "_fields", "_incoming", "_parser", "_parsing", "_queue", "_raw",
-        "_read_paused", "_reply_close", "_reply_framing", "_reply_head", "_reply_left", "_segment", "busy_since",
-        "client", "closed", "current", "head_sent", "head_since", "linger_until", "on_flow", "received", "server",
-        "streaming", "transport", "tunnel", "write_paused",
+        "_read_paused", "_segment", "busy_since", "client", "head_since", "linger_until", "on_flow", "received", "server",
+        "tunnel", "write_paused",
     )  # fmt: skip
 
     def __init__(self, server: Server) -> None:
+        super().__init__()
         self.server = server
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.client = ""
-        self.closed = False
-        self.current: Incoming | None = None
         self.head_since = 0.0  # monotonic: since when we wait for (the rest of) a head
         self.busy_since = 0.0
         self.received = 0  # body bytes since the last sweep
@@ -68,8 +62,6 @@ class ClientConnection(asyncio.Protocol):
         self.write_paused = 0.0
         self.on_flow: Callable[[bool], None] | None = None
         self.tunnel: Callable[[bytes], None] | None = None
-        self.head_sent = False
-        self.streaming = False  # the reply under way is an event stream
         self._parser: Any = httptools.HttpRequestParser(self)
         self._queue: deque[Incoming | Fault] = deque()
         self._incoming: Incoming | None = None  # the message being parsed
@@ -82,10 +74,6 @@ class ClientConnection(asyncio.Protocol):
         self._early: list[bytes] = []
         self._read_paused = False
         self._segment = 0
-        self._reply_framing = ""
-        self._reply_head = b""
-        self._reply_left = 0
-        self._reply_close = False
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -325,114 +313,6 @@ class ClientConnection(asyncio.Protocol):
                 self._continued = True
             self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines(fields)))
 
-    def begin(self, status: int, reason: bytes, fields: Fields, length: int | None) -> None:
-        """The reply's head. length: bytes of the body; None: unknown, so chunked, or closed at its end for 1.0.
-        It leaves with the first piece of the body, or at ``flush``: one system call less per reply. A request whose
-        body is not here whole is the connection's last."""
-        incoming = cast(Incoming, self.current)
-        head = incoming.head
-        close = head.close or self.server.draining or not incoming.complete
-        if self._parser is None and not self._queue:  # nothing more can be read; what waits in its turn is answered
-            close = True
-        if incoming.version == "1.0" and not head.keep_alive:
-            close = True
-        framing = b""
-        if status == 101:
-            self._reply_framing, close = "none", False
-            framing = b"Connection: Upgrade\r\n"
-        elif incoming.method == "HEAD" or status in (204, 304):
-            self._reply_framing = "none"
-            if length is not None and status != 204:
-                framing = b"Content-Length: %d\r\n" % length
-        elif length is not None:
-            self._reply_framing, self._reply_left = "length", length
-            framing = b"Content-Length: %d\r\n" % length
-        elif incoming.version == "1.1":
-            self._reply_framing = "chunked"
-            framing = b"Transfer-Encoding: chunked\r\n"
-        else:
-            self._reply_framing, close = "close", True
-        if close:
-            framing += b"Connection: close\r\n"
-        elif incoming.version == "1.0":
-            framing += b"Connection: keep-alive\r\n"
-        self._reply_close = close
-        self.head_sent = True
-        self._reply_head = b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, lines(fields), framing)
-
-    def flush(self) -> None:
-        """Send the head now, when no piece of the body has taken it along."""
-        head, self._reply_head = self._reply_head, b""
-        if head and not self.closed:
-            self.transport.write(head)
-
-    def write(self, data: bytes) -> None:
-        """A piece of the reply's body, sent at once."""
-        if self.closed or not data:
-            return
-        framing = self._reply_framing
-        if framing == "chunked":
-            if len(data) < _BIG:
-                data = b"%x\r\n%b\r\n" % (len(data), data)
-            else:
-                self.flush()
-                self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
-                return
-        elif framing == "length":
-            self._reply_left -= len(data)
-        elif framing == "none":
-            return
-        head = self._reply_head
-        if head:
-            self._reply_head = b""
-            data = head + data
-        self.transport.write(data)
-
-    def end(self, trailers: Fields | None = None) -> None:
-        """The reply is complete; the connection goes on to the next request, or closes."""
-        if self.closed:
-            return
-        if self._reply_framing == "chunked":
-            last = b"0\r\n%b\r\n" % lines(trailers) if trailers else b"0\r\n\r\n"
-            self.transport.write(self._reply_head + last if self._reply_head else last)
-            self._reply_head = b""
-        elif self._reply_framing == "length" and self._reply_left > 0:
-            self.abort()  # shorter than announced: never a clean end
-            return
-        self.flush()
-        self._next()
-
-    def respond(self, status: int, reason: bytes, fields: Fields, body: bytes) -> None:
-        """A whole small reply of our own."""
-        self.begin(status, reason, fields, len(body))
-        self.write(body)
-        self._reply_left = 0
-        self.end()
-
-    def send_raw(self, data: bytes) -> None:
-        """Bytes of a tunnel."""
-        if not self.closed:
-            self.transport.write(data)
-
-    def close_when_sent(self) -> None:
-        """Close once all that was written has left."""
-        self.flush()
-        self._detach()
-        if not self.closed:
-            self.transport.close()
-
-    def abort(self) -> None:
-        """Break the reply: what is written leaves, then the connection closes without a proper end of the body."""
-        if self.closed:
-            return
-        self.flush()
-        if self._reply_framing == "close":  # there a plain close would look like an end
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
-        self._detach()
-        self.transport.close()
-
     def refuse(self, fault: Fault, request_id: str = "") -> None:
         """Answer outside of any request (broken head, overload), then close."""
         rid = request_id or self.server.new_id()
@@ -443,6 +323,12 @@ class ClientConnection(asyncio.Protocol):
             % (status, reason, lines(fields), len(body), body)
         )
         self._linger()
+
+    def _last(self) -> bool:
+        current = self.current
+        if self.server.draining or current is None or not current.complete:
+            return True
+        return self._parser is None and not self._queue  # nothing more can be read; what waits in its turn is answered
 
     def _next(self) -> None:
         """The reply has been written whole."""
@@ -493,11 +379,6 @@ class ClientConnection(asyncio.Protocol):
                 self.pause_reading(False)
         else:
             self.transport.close()
-
-    @property
-    def may_add(self) -> bool:
-        """The reply's length was not announced: bytes of our own may follow the backend's."""
-        return self._reply_framing in ("chunked", "close")
 
     @property
     def idle(self) -> bool:

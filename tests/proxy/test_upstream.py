@@ -11,7 +11,8 @@ from policies.contract import Kind
 from proxy import upstream
 from proxy.faults import Fault
 from proxy.headers import Fields
-from proxy.upstream import MAX_HEAD, READ_AHEAD, BackendConnection, ConnectionPool, Reply
+from proxy.pool import ConnectionPool
+from proxy.upstream import MAX_HEAD, READ_AHEAD, BackendConnection, Reply
 from tests.kits.transport import FakeTransport
 
 OK = b"HTTP/1.1 200 OK\r\n"
