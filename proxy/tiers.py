@@ -10,7 +10,7 @@ What must never live here: work per chunk (pump.py), wire shapes (dialects/).
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from policies.contract import Channel, Gate, Kind
 from proxy.dialects.contract import Dialect
@@ -38,7 +38,9 @@ def choose(work: Work, reply: Reply, up: BackendConnection) -> Pump:
     plain = reply.head.content_encoding in (None, b"identity")
     shaped = route.streams if stream else b"json" in content_type
     good = 200 <= reply.status < 300 and reply.status != 204 and x.method != "HEAD"
-    if plan.guard and good and not route.textless:
+    if plan.guard and good and route.reads_reply and not route.dialect.rows:
+        x.scanned_reply = "no text"
+    elif plan.guard and good and not route.textless:
         if plain and route.reads_reply and (shaped or (not stream and _speaks_plainly(route.dialect))):
             x.scanned_reply = "yes"
             return _gated(work, up, stream)
@@ -63,16 +65,24 @@ def _gated(work: Work, up: BackendConnection, stream: bool) -> Pump:
     if not stream:
         return WholePump(conn, up, x, clock, settings.limits.inspected_body)
     doc = work.doc if isinstance(work.doc, dict) else {}
-    options, n = doc.get("stream_options"), doc.get("n")
+    options = doc.get("stream_options")
     gated = GatedStream(
         work.route.dialect, partial(gates, work),
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        choices=n if type(n) is int and 0 < n <= 128 else 0,
+        choices=_choices(doc),
         max_event=settings.stream.max_event, max_held=settings.stream.max_held, on_overflow=settings.stream.on_overflow,
     )  # fmt: skip
     pump = GatedStreamPump(conn, up, x, clock, gated)
     work.runtime.gated.add(pump)
     return pump
+
+
+def _choices(doc: dict[str, Any]) -> int:
+    """How many choices a request asks for: n for each prompt. 0 where the numbers make no sense."""
+    n, prompt = doc.get("n"), doc.get("prompt")
+    each = 1 if n is None else n
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list) else 1
+    return each * prompts if type(each) is int and 0 < each <= 1024 else 0
 
 
 def gates(work: Work, channel: Channel) -> list[Gate]:
