@@ -1,8 +1,8 @@
 """All that a policy author must read: the words that policies and the proxy share.
 
-What lives here: Segments (request text), Channels and Gates (reply text), Refuse and Cut, the Policy base
-class with its phases; and, by import, the Exchange and the fault kinds of ``policies/exchange.py``. What must
-never live here: sockets, clocks, YAML, anything else of the project. Everyone may import it.
+What lives here: Segments (request text), Refuse, the Policy base class with its phases; and, by import, Channels, Gates
+and Cut of ``policies/gates.py``, the Exchange and the fault kinds of ``policies/exchange.py``. What must never live here:
+sockets, clocks, YAML, anything else of the project. Everyone may import it.
 
 Colour is contract: a sync phase cannot wait, an async one may. Returning means "go on"; a policy stops a
 request by raising :class:`Refuse` and a reply by raising :class:`Cut`.
@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Coroutine, Iterable
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from policies.exchange import Attempt, Candidate, Exchange, Finding, Headers, Kind, Usage
+from policies.gates import Channel, ChannelKind, Cut, Edit, Gate, JudgedGate
 
 __all__ = [
-    "PHASES", "Attempt", "Candidate", "Channel", "ChannelKind", "Cut", "Edit", "Exchange", "Finding", "Gate", "Headers",
-    "Kind", "Policy", "PolicyOptions", "Refuse", "ReplyHead", "RequestBody", "Segment", "Trust", "Usage", "at_once",
-    "copy_document",
+    "PHASES", "Attempt", "Candidate", "Channel", "ChannelKind", "Cut", "Deps", "Edit", "Exchange", "Finding", "Gate",
+    "Headers", "JudgedGate", "Kind", "Policy", "PolicyOptions", "Post", "Refuse", "ReplyHead", "RequestBody", "Segment",
+    "Trust", "Usage", "at_once", "copy_document",
 ]  # fmt: skip
 
 Trust = Literal["system", "user", "assistant", "tool", "document"]
@@ -56,47 +58,28 @@ class Refuse(Exception):
         self.headers = tuple(headers)
 
 
-class Cut(Exception):
-    """Raised by a gate: the reply ends here, in the way its dialect ends a filtered reply.
-
-    reason: a rule's name. message: public text; like ``reason`` it holds no matched text. at: the offset
-    (characters since the gate's first push) up to which the text may still leave; None: what was decided before.
-    """
-
-    def __init__(self, reason: str, message: str | None = None, at: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.message = message
-        self.at = at
-
-
 class Segment(msgspec.Struct, eq=False):
     """A piece of request or reply text. Assigning ``text`` writes it back into the document at once. where: its
     address, e.g. ``messages[2].content[0].text``. role: the message's role as sent. trust: who wrote it."""
 
     where: str
-    _text: str
+    text: str
     _write: Callable[[str], None]
     role: str = "user"
     trust: Trust = "user"
     changed: bool = False
 
-    @property
-    def text(self) -> str:
-        return self._text
-
-    @text.setter
-    def text(self, value: str) -> None:
-        if value != self._text:
-            self._text = value
-            self.changed = True
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "text" and value != self.text:
+            super().__setattr__("changed", True)
             self._write(value)
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"<Segment {self.where}>"  # never its text
 
 
-class RequestBody:
+class RequestBody(msgspec.Struct, eq=False):
     """What ``inspect`` sees of a request: the decoded JSON document and its text.
 
     doc: the document (dict, list, str, int, bool, None; numbers with a fraction are floats that keep their
@@ -105,14 +88,14 @@ class RequestBody:
     the honest report.
     """
 
-    __slots__ = ("_find", "_segments", "doc", "opaque", "size")
+    doc: Any
+    size: int  # bytes on the wire
+    _find: Callable[[Any], tuple[list[Segment], list[str]]]
+    _segments: list[Segment] | None = None
+    opaque: list[str] = []  # each body gets its own
 
-    def __init__(self, doc: Any, size: int, find: Callable[[Any], tuple[list[Segment], list[str]]]) -> None:
-        self.doc = doc
-        self.size = size  # bytes on the wire
-        self._find = find
-        self._segments: list[Segment] | None = None
-        self.opaque: list[str] = []
+    def __repr__(self) -> str:
+        return f"<RequestBody of {self.size} bytes>"  # never its text
 
     @property
     def segments(self) -> list[Segment]:
@@ -168,66 +151,20 @@ class ReplyHead:
         self.headers = headers
 
 
-ChannelKind = Literal["content", "reasoning", "refusal", "arguments"]
-
-_KINDS: dict[str, ChannelKind] = {
-    "reasoning": "reasoning", "reasoning_content": "reasoning", "reasoning_details": "reasoning",
-    "summary": "reasoning", "thinking": "reasoning", "refusal": "refusal", "arguments": "arguments",
-    "function_call": "arguments", "input": "arguments", "name": "arguments",
-}  # fmt: skip
+Post = Callable[[str, Mapping[str, str], bytes, float], Awaitable[tuple[int, bytes]]]
+"""Sends one POST: (url, header fields, body, seconds) to (status, body of the reply). Raises OSError or TimeoutError. No
+proxy of the environment, no redirects, no cookies, a bounded reply."""
 
 
-class Channel(NamedTuple):
-    """One line of reply text.
-
-    choice: index of the choice, output item or block. field: the wire's name of the text: content, reasoning,
-    reasoning_content, refusal, arguments, text, ... (docs/coverage.md has them all). tool: the tool call's or
-    content part's index within the choice, or -1.
-    """
-
-    choice: int
-    field: str
-    tool: int = -1
-
-    @property
-    def kind(self) -> ChannelKind:
-        """What the text is for, the same word over all endpoints; a field that nobody knows is content."""
-        return _KINDS.get(self.field, "content")
+async def _no_post(url: str, fields: Mapping[str, str], body: bytes, seconds: float) -> tuple[int, bytes]:
+    raise OSError("nobody has lent a way out")
 
 
-class Edit(NamedTuple):
-    """Replace what was pushed from ``start`` to ``end`` (characters since the gate's first push) by
-    ``text``."""
+class Deps(NamedTuple):
+    """What the proxy lends to policies, because none may open a socket or keep time itself. clock: monotonic seconds."""
 
-    start: int
-    end: int
-    text: str
-
-
-class Gate:
-    """Decides, for one channel, how much of the text pushed so far may leave. Sync: it cannot wait.
-
-    ``reach`` is the declared upper bound (characters) of what it may hold back. ``edits`` collects
-    replacements in order, each ending at or before the returned offset; whoever drives the gate takes them
-    out. A whole reply is one push and one close, so a stream can never be judged by other rules than a
-    whole reply.
-    """
-
-    reach: int = 0
-
-    def __init__(self) -> None:
-        self.edits: list[Edit] = []
-
-    def push(self, text: str) -> int:
-        """Take the next text; return the offset (since the first push) up to which the text is decided.
-
-        Raises Cut when the reply must end here.
-        """
-        raise NotImplementedError
-
-    def close(self) -> int:
-        """The channel ends: decide the rest; return the length of all that was pushed. Raises Cut."""
-        raise NotImplementedError
+    post: Post = _no_post
+    clock: Callable[[], float] = time.monotonic
 
 
 class PolicyOptions(BaseModel):
@@ -273,6 +210,8 @@ class Policy:
     def __init__(self, name: str, options: Any) -> None:
         self.name = name
         self.options = options
+        self.deps = Deps()
+        """Set by the proxy before ``prepare``."""
 
     @property
     def reads(self) -> frozenset[Literal["request", "reply"]]:

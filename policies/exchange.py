@@ -5,6 +5,7 @@ Pure data: no sockets, no clock, no text of prompts or replies. Imports nothing 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
@@ -148,65 +149,50 @@ class Candidate(msgspec.Struct):
     model: str | None = None
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One slotted record per request: all per-request state there is, but inside gates.
 
     ``started`` is monotonic seconds. ``labels`` are written by policies and read by later policies and by
     ``when:``. ``notes`` has one slot per policy instance (for instance a reservation to settle).
     """
 
-    __slots__ = (
-        "attempts", "bytes_in", "bytes_out", "caller", "client", "committed", "dialect", "ended", "fault",
-        "findings", "held", "held_for", "first_byte", "headers", "id", "labels", "max_body", "method", "model_asked",
-        "model_sent", "notes", "path", "query", "route", "scanned_reply", "scanned_request", "started",
-        "status", "stream", "tenant", "tier", "upstream_wait", "usage", "wall",
-    )  # fmt: skip
+    id: str
+    method: str
+    path: str  # as received, never decoded
+    query: str
+    headers: Headers  # as they will be sent on; ``admit`` may change them
+    client: str  # the peer's address
+    started: float
+    wall: float  # unix seconds, for the log alone
+    route: str = ""
+    dialect: str = ""
+    caller: str | None = None
+    tenant: str | None = None
+    model_asked: str | None = None
+    model_sent: str | None = None
+    stream: bool | None = None
+    labels: dict[str, str] = {}  # each record gets its own, as with the lists and dicts below
+    findings: list[Finding] = []
+    attempts: list[Attempt] = []
+    usage: Usage | None = None
+    notes: dict[str, Any] = {}
+    max_body: int | None = None  # bytes; the smallest that any policy asked for
+    tier: str = "opaque"
+    scanned_request: str = "no"  # yes | no | why not
+    scanned_reply: str = "no"
+    held: int = 0  # the most characters that gates held back at once
+    held_for: float = 0.0  # seconds, the longest that some text was held back
+    committed: bool = False
+    status: int = 0
+    fault: Kind | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    first_byte: float | None = None  # monotonic, when the reply's first byte left
+    upstream_wait: float = 0.0  # seconds spent waiting for the backend, for the overhead figure
+    ended: float | None = None
 
-    def __init__(
-        self,
-        id: str,
-        method: str,
-        path: str,
-        query: str,
-        headers: Headers,
-        client: str,
-        started: float,
-        wall: float,
-    ) -> None:
-        self.id = id
-        self.method = method
-        self.path = path  # as received, never decoded
-        self.query = query
-        self.headers = headers  # as they will be sent on; ``admit`` may change them
-        self.client = client  # the peer's address
-        self.started = started
-        self.wall = wall  # unix seconds, for the log alone
-        self.route = ""
-        self.dialect = ""
-        self.caller: str | None = None
-        self.tenant: str | None = None
-        self.model_asked: str | None = None
-        self.model_sent: str | None = None
-        self.stream: bool | None = None
-        self.labels: dict[str, str] = {}
-        self.findings: list[Finding] = []
-        self.attempts: list[Attempt] = []
-        self.usage: Usage | None = None
-        self.notes: dict[str, Any] = {}
-        self.max_body: int | None = None  # bytes; the smallest that any policy asked for
-        self.tier = "opaque"
-        self.scanned_request = "no"  # yes | no | why not
-        self.scanned_reply = "no"
-        self.held = 0  # the most characters that gates held back at once
-        self.held_for = 0.0  # seconds, the longest that some text was held back
-        self.committed = False
-        self.status = 0
-        self.fault: Kind | None = None
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.first_byte: float | None = None  # monotonic, when the reply's first byte left
-        self.upstream_wait = 0.0  # seconds spent waiting for the backend, for the overhead figure
-        self.ended: float | None = None
+    def __repr__(self) -> str:
+        return f"<Exchange {self.id}>"  # never its fields: they hold keys
 
     def find(self, policy: str, kind: str, *, count: int = 1, where: str = "", action: str = "") -> None:
         """Note a finding (never its text)."""
@@ -214,10 +200,7 @@ class Exchange:
 
     def fork(self) -> Exchange:
         """A copy for shadow mode: what a policy changes on it stays on it. Attempts and usage are shared."""
-        twin = object.__new__(Exchange)
-        for slot in Exchange.__slots__:
-            if hasattr(self, slot):
-                setattr(twin, slot, getattr(self, slot))
+        twin = copy.copy(self)
         twin.headers = self.headers.copy()
         twin.labels = dict(self.labels)
         twin.findings = []

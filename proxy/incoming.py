@@ -100,12 +100,12 @@ class Incoming:
     def at_hand(self, limit: int) -> bytes | None:
         """The whole body where all of it has come, at most ``limit`` bytes, else None. Raises Fault (TOO_LARGE,
         BODY_TIMEOUT, BAD_HTTP)."""
+        if self.complete and self.size <= limit and len(self.chunks) == 1 and self.fault is None:
+            return self.chunks[0]  # nearly always
         self.set_limit(limit)
         if self.fault is not None:
             raise self.fault
-        if not self.complete:
-            return None
-        return self.chunks[0] if len(self.chunks) == 1 else self._whole()
+        return self._whole() if self.complete else None
 
     async def read(self, limit: int) -> bytes:
         """The whole body, waited for. Raises what ``at_hand`` raises."""

@@ -123,9 +123,11 @@ class Work:
         body = None
         if plan.needs_body or plan.guard or plan.admit_late or self.runtime.maps_models:
             body = await reading.read(self)
-        choices = candidates(self.runtime.backends, x.model_asked)
-        for choose in plan.choose:
-            choose(x, choices)
+        choices = self.runtime.candidates  # all of them, as they stand; shared, so not to be changed
+        if plan.choose or self.runtime.maps_models:
+            choices = candidates(self.runtime.backends, x.model_asked)
+            for choose in plan.choose:
+                choose(x, choices)
         if not choices:
             raise Fault(Kind.MODEL_NOT_FOUND if x.model_asked is not None else Kind.BACKEND_UNAVAILABLE)
         await answer(self, await self._first_reply(choices, body))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from weakref import WeakSet
 
 from policies.chain import Hooks, Plan, RouteFacts, Step, close_all, compile_plan, prepare_all
-from proxy.backends import Backend
+from proxy.backends import Backend, candidates
 from proxy.config import Config
 from proxy.pump import GatedStreamPump
 from proxy.routes import ROUTES, Route
@@ -38,6 +38,7 @@ class Runtime:
                 old if old is not None and old.settings == settings else Backend(name, settings, loop, clock)
             )
         self.steps = steps_of(config)
+        self.candidates = candidates(self.backends, None)
         self.maps_models = any(b.settings.models for b in self.backends.values())
         self.plans: dict[str, Plan] = {r.name: compile_plan(self.steps, facts(r), hooks) for r in ROUTES}
         self.in_flight = 0

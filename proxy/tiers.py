@@ -35,6 +35,8 @@ def choose(work: Work, reply: Reply, up: BackendConnection) -> Pump:
     stream = content_type.startswith(b"text/event-stream")
     if stream:
         x.stream = conn.streaming = True
+    if not (plan.guard or settings.usage):
+        return Pump(conn, up, x, clock)
     plain = reply.head.content_encoding in (None, b"identity")
     shaped = route.streams if stream else b"json" in content_type
     good = 200 <= reply.status < 300 and reply.status != 204 and x.method != "HEAD"

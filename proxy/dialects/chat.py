@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from policies.contract import Channel, Segment
 from proxy.dialects.choices import ChatCodec, choice_index, choice_parts, choices_of, scrub_choice, top_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
-from proxy.dialects.finder import Finder, trust_of
+from proxy.dialects.finder import TRUST, Finder, trust_of
 
 #: Steers generation by text: read as what the application's author wrote.
 _SCHEMAS = ("tools", "functions", "response_format", "structured_outputs", "chat_template_kwargs", "web_search_options")
@@ -29,7 +29,8 @@ def find_messages(find: Finder, messages: Any, where: str = "messages") -> None:
             content, role = message.get("content"), message.get("role")
             if isinstance(content, str) and isinstance(role, str) and len(message) == 2:  # nearly always
                 write = partial(message.__setitem__, "content")
-                find.segments.append(Segment(f"{where}[{n}].content", content, write, role, trust_of(role)))
+                segment = Segment(f"{where}[{n}].content", content, write, role, TRUST.get(role, "user"))
+                find.segments.append(segment)
             else:
                 find_message(find, message, f"{where}[{n}]")
         elif isinstance(message, str):

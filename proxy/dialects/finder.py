@@ -10,13 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from policies.contract import Segment, Trust
 from proxy import jsonio
 from proxy.dialects.leaves import Place, number_text, places
 
-__all__ = ["Finder", "trust_of"]
+__all__ = ["TRUST", "Finder", "trust_of"]
 
-_TRUST: dict[str, Trust] = {
+TRUST: dict[str, Trust] = {
     "system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool",
     "function": "tool",
 }  # fmt: skip
@@ -44,17 +46,14 @@ def _is_blob(source: Any) -> bool:
 
 def trust_of(role: str) -> Trust:
     """Who stands behind a message role; an unknown role is a user's."""
-    return _TRUST.get(role, "user")
+    return TRUST.get(role, "user")
 
 
-class Finder:
+class Finder(msgspec.Struct, eq=False):
     """segments: in the order found. opaque: ``place: kind``."""
 
-    __slots__ = ("opaque", "segments")
-
-    def __init__(self) -> None:
-        self.segments: list[Segment] = []
-        self.opaque: list[str] = []
+    segments: list[Segment] = []  # each finder gets its own
+    opaque: list[str] = []
 
     def text(self, box: Any, key: Any, where: str, role: str = "user", trust: Trust | None = None) -> bool:
         """``box[key]`` when it is a string; False when it is anything else."""
