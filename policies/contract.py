@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -85,7 +84,7 @@ class RequestBody(msgspec.Struct, eq=False):
     doc: the document (dict, list, str, int, bool, None; numbers with a fraction are floats that keep their
     text). Policies may change it in place; what they leave is what the backend gets. segments: its text, in
     document order. opaque: places whose content no text policy can read (token ids, images, file ids), for
-    the honest report.
+    the honest report. read: some policy has asked for the text.
     """
 
     doc: Any
@@ -93,6 +92,7 @@ class RequestBody(msgspec.Struct, eq=False):
     _find: Callable[[Any], tuple[list[Segment], list[str]]]
     _segments: list[Segment] | None = None
     opaque: list[str] = []  # each body gets its own
+    read: bool = False
 
     def __repr__(self) -> str:
         return f"<RequestBody of {self.size} bytes>"  # never its text
@@ -101,12 +101,8 @@ class RequestBody(msgspec.Struct, eq=False):
     def segments(self) -> list[Segment]:
         if self._segments is None:
             self._segments, self.opaque = self._find(self.doc)
+            self.read = True
         return self._segments
-
-    @property
-    def read(self) -> bool:
-        """True when some policy has asked for the text."""
-        return self._segments is not None
 
     def fork(self) -> RequestBody:
         """A copy for shadow mode: document and text are its own, and reading it leaves ``read`` here
@@ -164,7 +160,7 @@ class Deps(NamedTuple):
     """What the proxy lends to policies, because none may open a socket or keep time itself. clock: monotonic seconds."""
 
     post: Post = _no_post
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = float
 
 
 class PolicyOptions(BaseModel):

@@ -50,18 +50,9 @@ def has_control(text: str) -> bool:
     return not text.isprintable() and _CONTROL.search(text) is not None
 
 
-# Of what is no plain JSON value (numbers that keep their spelling, changed inner documents) no string is looked at.
-_encode = msgspec.json.Encoder(enc_hook=lambda value: None).encode
-
-
-def as_json(doc: Any) -> bytes | None:
-    """All strings of a document in one piece, to be searched; None when it has none such (text that UTF-8 cannot hold,
-    a thousand levels)."""
-    try:
-        return _encode(doc)
-    except (RecursionError, ValueError):
-        return None
-
+# All strings of a document in one piece, to be searched. Of what is no plain JSON value (numbers that keep their
+# spelling, changed inner documents) no string is looked at. Raises RecursionError, and ValueError for lone surrogates.
+as_json = msgspec.json.Encoder(enc_hook=lambda value: None).encode
 
 # What ``as_json`` makes of control characters: C0 is escaped, C1 in UTF-8 (and DEL as it is). An escaped backslash
 # before u, b or f looks alike. Then how all of _URL_KEYS end. Searches that begin with fixed bytes are the fast kind.

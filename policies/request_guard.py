@@ -224,8 +224,8 @@ media_urls: refuse
         if limit is not None:
             if x.max_body is None or x.max_body > limit:
                 x.max_body = limit
-            length = x.headers.get("content-length") or "0"
-            if x.bytes_in > limit or (length.isascii() and length.isdigit() and _over(length, limit)):
+            length = x.headers.get("content-length")
+            if x.bytes_in > limit or (length is not None and _over(length, limit)):
                 raise _too_large(limit)
 
     def _check_route(self, path: str) -> None:
@@ -248,9 +248,10 @@ media_urls: refuse
 
 
 def _over(length: str, limit: int) -> bool:
-    """Compare a Content-Length without making a number of thousands of digits."""
+    """Compare a Content-Length without making a number of thousands of digits; what is no number is the server's
+    business."""
     digits = length.lstrip("0")
-    return len(digits) > 19 or int(digits or "0") > limit
+    return length.isascii() and length.isdigit() and (len(digits) > 19 or int(digits or "0") > limit)
 
 
 def _too_large(limit: int) -> Refuse:

@@ -65,8 +65,11 @@ def quick_look(o: RequestGuardOptions, limits: list[Bounds]) -> tuple[Look, Requ
                         return False
         if strings:
             # Searching for one byte is some fifty times as fast as looking at every character.
-            data = as_json(doc)
-            if data is None or b"\x7f" in data or (b"\\" in data and find_escaped(data)):
+            try:
+                data = as_json(doc)
+            except (RecursionError, ValueError):  # a thousand levels, or text that UTF-8 cannot hold
+                return False
+            if b"\x7f" in data or (b"\\" in data and find_escaped(data)):
                 return False
             if (b"\xc2" in data and find_c1(data)) or (urls and find_url_key(data)):
                 return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
-from policies.contract import Channel, Cut, Edit, Gate
+from policies.contract import Channel, Cut, Edit, Gate, JudgedGate
 
 __all__ = ["Book", "Choice", "Guard", "Line"]
 
@@ -108,7 +108,7 @@ class Line:
         if gate.edits:
             self._take(gate)
         self._clear(upto)
-        self.pending = self.cleared < self.pushed
+        self.pending = self.cleared < self.pushed or any(judge.waits for judge in gate.judges)
 
     def ask(self) -> None:
         """Ask the gate again, without new text: a verdict it waited for may be there. Raises Cut."""
@@ -224,14 +224,16 @@ class Line:
 class Book:
     """The lines of one stream. make: the gate of a channel, or None. digest: lines must know their whole text again.
 
-    lines: by channel. scanned: the fields that had a gate.
+    lines: by channel. scanned: the fields that had a gate. judges: the gates that must ask somebody; whoever asks takes
+    those out that are settled.
     """
 
-    __slots__ = ("_digest", "_live", "_make", "_owners", "lines", "scanned")
+    __slots__ = ("_digest", "_live", "_make", "_owners", "judges", "lines", "scanned")
 
     def __init__(self, make: Callable[[Channel], Gate | None], *, digest: bool) -> None:
         self.lines: dict[Channel, Line] = {}
         self.scanned: set[str] = set()
+        self.judges: list[JudgedGate] = []
         self._make = make
         self._digest = digest
         self._live: dict[int, Line] = {}  # lines whose gate is open, by id
@@ -255,6 +257,8 @@ class Book:
         gate = self._make(channel)
         if gate is not None:
             self.scanned.add(channel.field)
+            if gate.judges:
+                self.judges += gate.judges
         return gate
 
     def open(self, line: Line) -> None:
@@ -285,6 +289,8 @@ class Book:
             if line.channel.choice == index and not line.muted:
                 line.mute()
                 self.done(line)
+                gone = line.gate.judges if line.gate is not None else ()
+                self.judges[:] = [judge for judge in self.judges if judge not in gone]
 
     def minded(self, index: int, field: str, part: int) -> bool:
         """True when a gate minds a choice; the channel that every choice has is asked for first."""

@@ -70,6 +70,8 @@ class GatedStream(Judging):
         self._max_queue = 16 * max(max_event, dialect.max_event)
         self._releases = on_overflow == "release"
         self._splitter = Splitter(max(max_event, dialect.max_event), go_on=self._releases)
+        self._backlog: list[bytes] = []  # events of a channel that speaks again before its last verdict
+        self._ended = False
         self._templates: list[Template] = []
         self._tries = _TRIES
 
@@ -98,7 +100,17 @@ class GatedStream(Judging):
     @property
     def queued(self) -> int:
         """Events that wait."""
-        return len(self._entries)
+        return len(self._entries) + len(self._backlog)
+
+    @property
+    def asks(self) -> bool:
+        """Some gate's verdict is still to come before the reply may end."""
+        return self.cut is None and (self.queued > 0 or any(line.pending for line in self._book.live()))
+
+    @property
+    def full(self) -> bool:
+        """So much waits for verdicts that the backend should: stop reading from it until ``poll`` has changed this."""
+        return bool(self.judges) and (bool(self._backlog) or sum(self._book.held()) > self._max_held)
 
     def waiting(self) -> list[Gate]:
         """The gates that hold text, for whoever can help them to a verdict; then call ``poll``."""
@@ -123,11 +135,16 @@ class GatedStream(Judging):
         """Ask the gates that hold text again: a verdict may have come. Returns what may leave now."""
         out: list[bytes] = []
         for line in self._book.live():
-            if self.cut is None and line.cleared < line.pushed:
+            if self.cut is None and line.gate is not None and (line.cleared < line.pushed or line.gate.judges):
                 self._guarded(line, line.ask, out)
                 if line.closed and not line.pending:
                     self._book.done(line)
         self._after(out)
+        backlog, self._backlog = self._backlog, []
+        self._events(backlog, out)
+        if self._ended and self.cut is None and not self._backlog:
+            self._ended = False
+            out.append(self.end())
         return b"".join(out)
 
     def end(self) -> bytes:
@@ -141,6 +158,9 @@ class GatedStream(Judging):
             # an event that never ended: no client sees one that nobody can judge
             with suppress(Unreadable):
                 self._event(rest, out)
+        if self._backlog:
+            self._ended = True
+            return b"".join(out)
         self._close_all(ALL, out)
         self._after(out)
         return b"".join(out)
@@ -150,6 +170,7 @@ class GatedStream(Judging):
         if self.cut is not None or (self.finished and not self._entries):
             return b""
         self._queue.clear()
+        self._backlog.clear()
         return self._codec.error(message, type, code)
 
     # -- events ------------------------------------------------------------------------------------------------
@@ -162,6 +183,13 @@ class GatedStream(Judging):
         except EventTooLarge:
             large = True
         out: list[bytes] = []
+        self._events(raws, out)
+        if large and self.cut is None:
+            self.overflowed = True
+            self._stop(OVERFLOW, None, out)
+        return b"".join(out)
+
+    def _events(self, raws: list[bytes], out: list[bytes]) -> None:
         for raw in raws:
             if self.cut is not None:
                 break
@@ -169,17 +197,15 @@ class GatedStream(Judging):
                 self._event(raw, out)
             except Unreadable:
                 self._stop(UNREADABLE, None, out)
-        if large and self.cut is None:
-            self.overflowed = True
-            self._stop(OVERFLOW, None, out)
-        return b"".join(out)
 
     def _event(self, raw: bytes, out: list[bytes]) -> None:
         """One event: queue it, give its text to the gates, let go of what is clear. Raises Unreadable."""
         for template in self._templates:
             text = template.read(raw)
             if text and not template.line.muted:
-                if self._speak(template.line, out):
+                if self._backlog or template.line.pending:
+                    self._put_off(raw, out)
+                elif self._speak(template.line, out):
                     self._again(raw, template, text, out)
                 return
         if isinstance(raw, Oversize):  # only where the bounds say release
@@ -191,6 +217,9 @@ class GatedStream(Judging):
         event = parse(raw)
         self.has_ids |= event.has_id
         parsed = codec.parse(event)
+        if self.judges and (self._backlog or any(self._pending(part) for part in parsed.parts)):
+            self._put_off(raw, out)
+            return
         codec.saw(parsed)
         if parsed.simple and self._tries:
             self._learn(raw, parsed.parts[0])
@@ -206,10 +235,24 @@ class GatedStream(Judging):
         for end in parsed.ends:
             if self.cut is None:
                 self._close_all(end, out)
+        if self.judges and parsed.ends:
+            entry.ends = [line for line in self._book.live() if line.pending]
         entry.open = False
         self.finished |= parsed.terminal
         self.failed |= parsed.error
         self._after(out)
+
+    def _pending(self, part: Part) -> bool:
+        """The part's channel has been closed, and goes on before its last verdict has come."""
+        line = self._book.lines.get(part.channel) if part.mode == "text" else None
+        return line is not None and line.pending
+
+    def _put_off(self, raw: bytes, out: list[bytes]) -> None:
+        """An event that cannot be judged yet, and all behind it."""
+        self._backlog.append(raw)
+        if self._queue.size + sum(map(len, self._backlog)) > self._max_queue:
+            self.overflowed = True
+            self._stop(OVERFLOW, None, out)
 
     def _again(self, raw: bytes, template: Template, text: str, out: list[bytes]) -> None:
         """An event like an earlier one but for its text. The hot path: about 1.5 us with a gate that only counts."""
@@ -262,6 +305,8 @@ class GatedStream(Judging):
 
     def _too_much(self) -> bool:
         arguments, held = self._book.held()
+        if self.judges and any(judge.waits for judge in self.judges):  # ``full`` bounds what waits for verdicts
+            return self._queue.size > self._max_queue
         return held > self._max_held or arguments > self._max_arguments or self._queue.size > self._max_queue
 
     def _let_go(self) -> None:

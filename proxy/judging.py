@@ -32,6 +32,8 @@ class Judging:
         self._book = Book(lambda channel: make_gate(channel, guard), digest=codec.repeats)
         self._queue = Queue(codec, self.cuts, self._book.lines)
         self._entries = self._queue.entries
+        self.judges = self._book.judges
+        """The gates that must ask somebody; whoever asks takes those out that are settled."""
 
     def _cut(self, line: Line, cut: Cut, out: list[bytes]) -> None:
         raise NotImplementedError
@@ -69,8 +71,9 @@ class Judging:
             self._close(line, out)
         if self.cut is not None:
             return
-        if line.same(part.text) and not line.pending and not line.floor:
-            entry.spans.append(Span(line, 0, 0, part.text, line.render(part.text, 0, keep=True)))
+        if line.same(part.text) and not line.floor:
+            done = None if line.pending else line.render(part.text, 0, keep=True)
+            entry.spans.append(Span(line, 0, 0 if done is not None else len(part.text), part.text, done))
         else:
             self._alone(entry, part, out)
 
@@ -84,6 +87,9 @@ class Judging:
                 # half a JSON text cannot be read again, and nobody can act on it: those wait for their end
                 if not isinstance(other.gate, JsonLens):
                     self._close(other, out)
+            if other is not None and other.gate is not None:
+                for judge in other.gate.judges:
+                    judge.hurry()
         if line.closed and self.cut is None and not line.muted:
             if isinstance(line.gate, JsonLens):
                 raise Unreadable("arguments that go on after their end")

@@ -53,6 +53,7 @@ class JsonLens(Gate):
         self._inner = inner
         # an escaped character is up to 12 characters of source (a surrogate pair)
         self.reach = 12 * inner.reach + 12
+        self.judges = inner.judges
         self._plain: bool | None = None  # None until the first character that is no space
         self._in_string = False
         self._escape = ""  # the start of an escape, or spaces at the very start

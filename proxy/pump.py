@@ -127,7 +127,10 @@ class WatchedWholePump(Pump):
         self.kept: list[bytes] = []
 
     def data(self, chunk: bytes) -> None:
-        Pump.data(self, chunk)
+        if not self.sent:  # as Pump.data: every reply of the default settings comes this way
+            self.x.first_byte = self.clock()
+        self.sent += len(chunk)
+        self.conn.write(chunk)
         if self.sent <= self.cap:
             self.kept.append(chunk)
         else:

@@ -46,6 +46,7 @@ _OPERATIONS = {
     "messages": ("chat", "anthropic"),
 }
 OTHER = "other"
+_MOST = 10**9  # tokens of one request; whatever is more is no count
 
 
 class _Names:
@@ -237,10 +238,10 @@ class Recorder:
                 self._models[x.dialect, model] = base
         v, usage = self._v, x.usage
         if usage is not None:
-            tokens = _sane(usage.prompt)
+            tokens = usage.prompt if 0 <= usage.prompt <= _MOST else _sane(usage.prompt)
             v[base + bisect_left(f.GEN_AI_TOKENS, tokens)] += 1.0
             v[base + _INPUT_SUM] += tokens
-            tokens = _sane(usage.completion)
+            tokens = usage.completion if 0 <= usage.completion <= _MOST else _sane(usage.completion)
             v[base + _OUTPUT + bisect_left(f.GEN_AI_TOKENS, tokens)] += 1.0
             v[base + _OUTPUT_SUM] += tokens
             if usage.cached:
@@ -253,4 +254,4 @@ class Recorder:
 
 def _sane(tokens: int) -> int:
     """A backend's own number: a counter must not fall, nor a float overflow, whatever it says."""
-    return tokens if 0 <= tokens <= 1_000_000_000 else 0 if tokens < 0 else 1_000_000_000
+    return min(max(tokens, 0), _MOST)

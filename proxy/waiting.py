@@ -7,6 +7,7 @@ never live here: gates being asked, order, cuts.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from policies.contract import Channel
@@ -53,15 +54,16 @@ class Span(NamedTuple):
 
 class Entry:
     """An event in the queue, with one span for each of its parts. Without ``parsed`` and ``template`` its bytes are ours, or
-    nobody's to judge."""
+    nobody's to judge. ends: lines that end with it; it does not say so before their last verdict."""
 
-    __slots__ = ("open", "parsed", "raw", "spans", "template")
+    __slots__ = ("ends", "open", "parsed", "raw", "spans", "template")
 
     def __init__(self, raw: bytes, parsed: Parsed | None = None, template: Template | None = None) -> None:
         self.raw = raw
         self.parsed = parsed
         self.template = template
         self.spans: list[Span] = []
+        self.ends: Sequence[Line] = ()
         self.open = False  # its parts and ends are still being given to the gates: it cannot leave as a whole
 
     @property
@@ -70,7 +72,7 @@ class Entry:
         for line, _, end, _, fixed in self.spans:
             if fixed is None and line.cleared < end:
                 return False
-        return not self.open
+        return not self.open and not any(line.pending for line in self.ends)
 
 
 class Queue:

@@ -9,7 +9,7 @@ from policies.contract import Channel, Cut, Gate
 from proxy import jsonio
 from proxy.channels import Guard, Line
 from proxy.dialects.contract import Dialect, Part, Unreadable, set_path
-from proxy.gate_chain import compose
+from policies.gate_chain import compose
 from proxy.lens import JsonLens
 
 __all__ = ["OVERFLOW", "UNREADABLE", "gate_whole", "make_gate"]

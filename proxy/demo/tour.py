@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -72,7 +73,7 @@ async def _demo(args: argparse.Namespace) -> int:
                 steps.append(moderated)
             for i, step in enumerate(steps, 1):
                 await step(i, session)
-        say(NEXT.format(url=url))
+        say(NEXT.format(url=url, command=_command()))
         if admin:
             say(f"  curl {admin_url}/policies    # what is in force\n")
         if path is not None:
@@ -103,9 +104,17 @@ Try next, in another terminal:
        -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user", "content": "hello"}}]}}'
 
   export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY=none     # any OpenAI client, unchanged
-  headgate explain    # what runs where"""
+  {command} explain    # what runs where"""
 
 Step = Callable[[int, aiohttp.ClientSession], Awaitable[None]]
+
+
+def _command() -> str:
+    """How this very command is called from here: ``headgate``, or where a virtual environment has it."""
+    beside = os.path.join(os.path.dirname(sys.executable), "headgate")
+    if shutil.which("headgate") or not os.path.exists(beside):
+        return "headgate"
+    return os.path.relpath(beside)
 
 
 def say(text: str) -> None:
