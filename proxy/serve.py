@@ -1,31 +1,19 @@
-"""``headgate serve``: from arguments to a running process, its signals, and its end.
+"""``headgate serve``: from arguments to the process or processes that serve.
 
-What lives here: one process's life. Several processes: supervisor.py, which starts this one again per worker.
+What lives here: arguments, exit codes, who runs. One process's life is process.py; it is imported only where it is
+lived, so that a supervisor of workers stays small.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import os
-import signal
-import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
-from policies.chain import PrepareError
-from proxy import __version__, supervisor
-from proxy.app import App, tune_gc
-from proxy.config import Config, Overrides, fingerprint, load
-from proxy.config_report import ConfigError
-from proxy.log import Log, StdlibHandler
-from proxy.metrics import Metrics
-from proxy.reload import Watcher
-from proxy.supervisor import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
-from proxy.worker import WorkerContext, bind, inherited
+from proxy.config import Config, ConfigError, Overrides, load
+from proxy.supervisor import EX_CONFIG, EX_UNAVAILABLE
+from proxy.worker import bind, inherited
 
 
 def serve(args: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -46,7 +34,11 @@ def serve(args: argparse.Namespace, argv: Sequence[str]) -> int:
             print(warning, file=sys.stderr)
     try:
         if worker is None and settings.workers > 1:
+            from proxy import supervisor
+
             return supervisor.run(argv, settings)
+        from proxy.process import process, run
+
         if worker is not None:
             return run(process(config, read, worker.listen, worker.admin, worker=worker))
         listen = bind(settings.listen)
@@ -65,104 +57,3 @@ def overrides_of(args: argparse.Namespace) -> Overrides:
         backend=args.backend, listen=args.listen, admin=args.admin, workers=args.workers, log=args.log,
         drain_timeout=args.drain_timeout,
     )  # fmt: skip
-
-
-def run(main: Coroutine[Any, Any, int]) -> int:
-    """On uvloop where there is one (no wheel for Windows); plain asyncio works, slower."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)
-
-
-async def process(
-    config: Config,
-    read: Callable[[], Config],
-    listen: Sequence[socket.socket],
-    admin: Sequence[socket.socket],
-    *,
-    worker: WorkerContext | None = None,
-    meanwhile: Callable[[App], Awaitable[bool]] | None = None,
-) -> int:
-    """Serve on bound sockets until SIGTERM or SIGINT; returns the exit code.
-
-    read: loads the policy file again. meanwhile: run once everything is up; True from it ends the process.
-    """
-    settings = config.settings
-    models = [name for b in settings.backends.values() for name in b.models if name != "*"]
-    index = worker.index if worker else 0
-    metrics = Metrics(worker.metrics if worker else None, index, models=models)
-    log = Log(settings.log.format, dropped=metrics.log_dropped)
-    app = App(config, load=read, log=log, metrics=metrics)
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _asked, stop, app)
-    if worker is not None:
-        worker.follow_parent(settings.drain_timeout + supervisor.GRACE)
-    try:
-        await app.start(listen)
-    except PrepareError as e:
-        print(e, file=sys.stderr)
-        log.close()
-        return EX_CONFIG
-    library_errors = StdlibHandler(log)
-    logging.getLogger().addHandler(library_errors)
-    closing = await _admin(app, index, admin) if admin else None
-    watcher = Watcher(
-        partial(_stamp, app), partial(_reload, app), known=_stamp(app), failed=partial(log.exception, "watch_failed")
-    )
-    watching = asyncio.create_task(watcher.run()) if config.source is not None else None
-    loop.add_signal_handler(signal.SIGHUP, watcher.trigger)
-    tune_gc()
-    log.event(
-        "info", "start", version=__version__, pid=os.getpid(), listen=_names(listen), admin=_names(admin),
-        policies=len(config.policies), backends=list(settings.backends), hash=config.short_hash, source=config.source,
-    )  # fmt: skip
-    if worker is not None:
-        worker.ready()
-    if meanwhile is not None and await meanwhile(app):
-        stop.set()
-    await stop.wait()
-    log.event("info", "drain", running=len(app.server.tasks), deadline_s=settings.drain_timeout)
-    if watching is not None:
-        watching.cancel()
-    clean = await app.stop()
-    if closing is not None:
-        await closing()
-    log.event("info" if clean else "warning", "stop", state="clean" if clean else "cut off")
-    logging.getLogger().removeHandler(library_errors)
-    log.close()
-    metrics.close()
-    return EX_OK if clean else EX_SOFTWARE
-
-
-async def _admin(app: App, index: int, sockets: Sequence[socket.socket]) -> Callable[[], Awaitable[None]]:
-    """Start the admin port; returns what closes it. aiohttp's 11 MB are for those who have one."""
-    from proxy.admin import build_admin, start_admin
-    from proxy.status import Status
-
-    runner = await start_admin(build_admin(Status(app, index)), sockets)
-    return runner.cleanup
-
-
-def _asked(stop: asyncio.Event, app: App) -> None:
-    """Told to stop; told twice: do not wait for running requests."""
-    if stop.is_set():
-        app.server.hurry()
-    stop.set()
-
-
-async def _reload(app: App) -> None:
-    await app.reload()
-
-
-def _stamp(app: App) -> object:
-    """What changes when the policy file or a secret's file does."""
-    config = app.runtime.config
-    return fingerprint(config.source, *config.files) if config.source is not None else None
-
-
-def _names(sockets: Sequence[socket.socket]) -> list[str]:
-    return ["{}:{}".format(*s.getsockname()[:2]) for s in sockets]

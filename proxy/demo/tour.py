@@ -23,7 +23,7 @@ from proxy import __version__
 from proxy.app import App
 from proxy.config import Config, ConfigError, Overrides, load
 from proxy.demo.backend import start
-from proxy.serve import process, run
+from proxy.process import process, run
 from proxy.supervisor import EX_CONFIG, EX_UNAVAILABLE
 from proxy.worker import bind
 
