@@ -136,7 +136,7 @@ class RuleGate(Gate):
             first = pos - size
             groups = [r - pos if r.__class__ is int and r >= first else old.index(r) for r in regs]
             before.memo[text] = self._state, tuple(groups)
-            self._machine.entries += 1
+            self._machine.remembered()
         return self._clear()
 
     def _run(self, text: str) -> None:

@@ -15,11 +15,14 @@ from policies.detect.alphabet import AT_BEGIN, AT_END, Alphabet, CharClass
 from policies.detect.nfa import Nfa
 from policies.detect.turn import EMIT, PENDING, SURE, Facts, Field, Group, Turn
 
-__all__ = ["APPEND", "CLEAR", "FIRST", "MOST_ENTRIES", "ONE", "Check", "Machine", "Move", "State"]
+__all__ = ["APPEND", "CLEAR", "FIRST", "MOST_ENTRIES", "MOST_MEMOS", "ONE", "Check", "Machine", "Move", "State"]
 
 # What happens to the registers, in short: nothing, all go, a new one alone, a new one more, the first alone, other.
 NOTHING, CLEAR, ONE, APPEND, FIRST, OTHER = range(6)
-MOST_ENTRIES = 300_000  # entries of all rows and memos, some 100 bytes each; more are thrown away, all at once
+MOST_ENTRIES = 150_000  # entries of all rows, some 100 bytes each; more are thrown away, all at once
+# Whole chunks remembered, some 270 bytes each. The words of a language come back; numbers and ids do not, and would fill
+# any memory: with ten times as many a proxy grew by 2 kB per request for an hour.
+MOST_MEMOS = 16_384
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +111,7 @@ class Machine:
         self.end_class = CharClass(frozenset(), AT_END)
         self.epoch = 0
         self.entries = 0
+        self.memos = 0
         self.made = 0  # moves worked out, for tests that count work
 
     def begin(self) -> State:
@@ -129,8 +133,16 @@ class Machine:
     def forget(self) -> None:
         """Throw all states away. Gates move over to the new ones by themselves."""
         self._cores = {}
-        self.entries = 0
+        self.entries = self.memos = 0
         self.epoch += 1
+
+    def remembered(self) -> None:
+        """A chunk was remembered; when there are too many, all of them go, and the states stay."""
+        self.memos += 1
+        if self.memos > MOST_MEMOS:
+            for core in self._cores.values():
+                core.memo.clear()
+            self.memos = 0
 
     def _core(self, kind: int, groups: tuple[Group, ...]) -> Core:
         core = self._cores.get((kind, groups))

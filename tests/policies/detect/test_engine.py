@@ -297,3 +297,16 @@ def test_states_are_thrown_away_when_there_are_too_many(monkeypatch: pytest.Monk
     assert first[0] == second[0]
     assert first[0].endswith("[0] [1] ")
     assert rules.machine.epoch > 3
+
+
+def test_chunks_that_never_come_back_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_module, "MOST_MEMOS", 50)
+    rules = compile_rules([Rule("n", [r"\b\d{3}-\d{4}\b"]), Rule("p", [], ["night jar"])])
+    gate = rules.gate(lambda hit: "[X]")
+    text = "".join(f"word{i} " for i in range(400)) + "555-1234 night jar"
+    for at in range(0, len(text), 6):
+        gate.push(text[at : at + 6])
+    gate.close()
+    machine = rules.machine
+    assert sum(len(core.memo) for core in machine._cores.values()) <= 51
+    assert [edit.text for edit in gate.edits] == ["[X]", "[X]"], "and nothing else changes"
