@@ -17,6 +17,7 @@ __all__ = ["CATALOGUE", "load"]
 CATALOGUE: dict[str, str] = {
     "headers": "policies.headers:HeadersPolicy",
     "output_moderation": "policies.output_moderation:OutputModeration",
+    "pii_redaction": "policies.pii_redaction:PiiRedaction",
     "request_guard": "policies.request_guard:RequestGuard",
 }
 """The name that ``use:`` takes, and where its class is: ``module:Class``."""

@@ -152,14 +152,15 @@ Post = Callable[[str, Mapping[str, str], bytes, float], Awaitable[tuple[int, byt
 proxy of the environment, no redirects, no cookies, a bounded reply."""
 
 
-async def _no_post(url: str, fields: Mapping[str, str], body: bytes, seconds: float) -> tuple[int, bytes]:
+async def _no_way_out() -> Post:
     raise OSError("nobody has lent a way out")
 
 
 class Deps(NamedTuple):
-    """What the proxy lends to policies, because none may open a socket or keep time itself. clock: monotonic seconds."""
+    """What the proxy lends to policies, because none may open a socket or keep time itself. poster: to be awaited in
+    ``prepare``, where it is needed. clock: monotonic seconds."""
 
-    post: Post = _no_post
+    poster: Callable[[], Awaitable[Post]] = _no_way_out
     clock: Callable[[], float] = float
 
 

@@ -182,6 +182,7 @@ class Exchange(msgspec.Struct, eq=False):
     scanned_reply: str = "no"
     held: int = 0  # the most characters that gates held back at once
     held_for: float = 0.0  # seconds, the longest that some text was held back
+    ahead: int | None = None  # the most characters that left before a classifier had seen them, where it may happen
     committed: bool = False
     status: int = 0
     fault: Kind | None = None

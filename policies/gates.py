@@ -94,7 +94,7 @@ class JudgedGate(Gate):
     what is clear, as ever; whoever drives the stream looks at ``due``, awaits ``judge`` beside the stream, one call at a
     time for each gate, and then pushes nothing (``push("")``, or ``close`` again) to hear what the verdict changes.
 
-    ``close`` may therefore leave text undecided for as long as ``waits``.
+    ``close`` may therefore leave text undecided for as long as ``waits``. ``reach`` does not count what waits for a verdict.
     """
 
     def __init__(self) -> None:

@@ -15,6 +15,8 @@ from pydantic import Field, model_validator
 
 from policies.contract import Channel, Cut, Exchange, Finding, Gate, Policy, PolicyOptions
 from policies.detect import CAP, Beside, Hit, Rule, RuleError, RuleSet, compile_rules
+from policies.gate_chain import Chain
+from policies.remote_classifier import ClassifierOptions, Classifying
 from policies.units import Name
 
 __all__ = ["ModerationRule", "OutputModeration", "OutputModerationOptions"]
@@ -111,11 +113,13 @@ def _lines(path: str) -> list[str]:
 
 
 class OutputModerationOptions(PolicyOptions):
-    """Rules over the text of replies, the same for streams and whole replies."""
+    """Rules and a classifier over the text of replies, the same for streams and whole replies."""
 
     rules: list[ModerationRule] = []
     """In order: of matches that begin at the same place and are equally long, the first rule's counts. A longer match
     comes before a shorter one, an earlier before a later. Rules that only flag hide no others."""
+    classifier: ClassifierOptions | None = None
+    """A service that is asked about windows of the text; it sees what the rules have left of it."""
     placeholder: str = "[REDACTED]"
     """What ``redact`` puts in the place of a match. ``{CATEGORY}`` and ``{RULE}`` stand for the rule's, in capitals."""
     message: str | None = None
@@ -172,6 +176,8 @@ message: This answer was stopped by a content filter.
 
     def __init__(self, name: str, options: OutputModerationOptions) -> None:
         super().__init__(name, options)
+        asked = options.classifier
+        self._classifying = None if asked is None else Classifying(asked, name, options.message)
         self._phrases = [r.all_phrases() for r in options.rules]
         self._sets: dict[tuple[int, ...], RuleSet] = {}
         self._plans: dict[tuple[str, str], tuple[_Part | None, _Part | None]] = {}
@@ -196,17 +202,20 @@ message: This answer was stopped by a content filter.
 
     @property
     def reads(self) -> frozenset[Literal["request", "reply"]]:
-        return frozenset({"reply"} if self.options.rules else ())
+        return frozenset({"reply"} if self.options.rules or self._classifying else ())
 
     def phases(self) -> frozenset[str]:
-        return frozenset({"guard"} if self.options.rules else ())
+        return frozenset({"guard"} if self.options.rules or self._classifying else ())
 
     def describe(self) -> str:
         """Names and worst holds: patterns may be secrets."""
         holds = self.worst_hold()
         shown = [f"{r.name} {r.does}, holds {holds[r.name]}" for r in self.options.rules]
-        more = f"; and {len(shown) - 20} more" if len(shown) > 20 else ""
-        return "; ".join(shown[:20]) + more if shown else "no rules"
+        more = [f"and {len(shown) - 20} more"] if len(shown) > 20 else []
+        asks = self.options.classifier
+        if asks is not None:
+            more.append(f"classifier {asks.action}, {'holds' if asks.mode == 'hold' else f'lags {asks.lag}'}")
+        return "; ".join(shown[:20] + more) or "no rules"
 
     def worst_hold(self) -> dict[str, int]:
         """For each rule, the most characters that it may hold back on its own account."""
@@ -218,19 +227,27 @@ message: This answer was stopped by a content filter.
 
     async def prepare(self) -> None:
         """Make the states that every text meets, so that the first reply does not pay for them."""
+        if self._classifying is not None:
+            await self._classifying.open(self.deps)
         for rules in self._sets.values():
             rules.warm()
 
     def guard(self, x: Exchange, channel: Channel) -> Gate | None:
         field = channel.field if channel.field in self._named else ""
         acting, flagging = self._plans[channel.kind, field]
-        if acting is None and flagging is None:
+        asking = self._classifying
+        if asking is not None and not asking.options.on(channel.kind, channel.field):
+            asking = None
+        if acting is None and flagging is None and asking is None:
             return None
         where = _place(channel)
-        act = _Acts(self, x, where, acting).gate() if acting is not None else None
-        if flagging is None:
-            return act
-        return Beside(act, _Acts(self, x, where, flagging).gate())
+        gate: Gate | None = _Acts(self, x, where, acting).gate() if acting is not None else None
+        if flagging is not None:
+            gate = Beside(gate, _Acts(self, x, where, flagging).gate())
+        if asking is None:
+            return gate
+        judge = asking.gate(x, where)
+        return judge if gate is None else Chain([gate, judge])
 
 
 def _place(channel: Channel) -> str:

@@ -1,15 +1,16 @@
 """The ``guard`` phase wrapped: gates that enforce, and gates that only look (shadow mode).
 
-What lives here: error stance, timing, verdicts and shadow mode around a policy's gate. What must never live
-here: chaining gates, or applying edits; whoever drives the channel does that.
+What lives here: error stance, time budget, timing, verdicts and shadow mode around a policy's gate. What must never
+live here: chaining gates, or applying edits; whoever drives the channel does that.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
-from policies.applied import Applied, as_cut
-from policies.contract import Channel, Cut, Exchange, Finding, Gate, Kind, Refuse
+from policies.applied import Applied, Overrun, as_cut
+from policies.contract import Channel, Cut, Exchange, Finding, Gate, JudgedGate, Kind, Refuse
 
 __all__ = ["guarding", "place"]
 
@@ -24,6 +25,7 @@ def guarding(applied: Applied) -> Callable[[Exchange, Channel], Gate | None]:
     """Wrap ``guard``: it may raise Cut; the gate it returns raises nothing but Cut."""
     run, match, clock = applied.policy.guard, applied.matcher("guard"), applied.hooks.clock
     wrap = _ShadowGate if applied.shadow else _EnforcingGate
+    wrap_judged = _ShadowJudge if applied.shadow else _EnforcingJudge
 
     def call(x: Exchange, channel: Channel) -> Gate | None:
         if match is not None and not match(x):
@@ -40,7 +42,7 @@ def guarding(applied: Applied) -> Callable[[Exchange, Channel], Gate | None]:
             applied.passed(x, seen, "guard", clock() - began)
             return None
         applied.collect(x, seen)
-        return wrap(applied, x, seen, channel, gate, clock() - began)
+        return (wrap_judged if gate.judges else wrap)(applied, x, seen, channel, gate, clock() - began)
 
     return call
 
@@ -76,6 +78,7 @@ class _WatchedGate(Gate):
         self._pushed = 0
         self._clear = 0
         self._changed = False
+        self._told = False
         self._finding: Finding | None = None
 
     def push(self, text: str) -> int:
@@ -94,7 +97,8 @@ class _WatchedGate(Gate):
         began = clock()
         try:
             clear = gate.close() if text is None else gate.push(text)
-            if not (self._clear if text is not None else self._pushed) <= clear <= self._pushed:
+            least = self._clear if text is not None or _waits(gate) else self._pushed
+            if not least <= clear <= self._pushed:
                 raise ValueError("a gate's offset went backwards, or past its end")
         except Exception as error:
             self._gate = None
@@ -112,7 +116,8 @@ class _WatchedGate(Gate):
         self._spent += clock() - began
         if self._seen is not self._x:
             self._applied.collect(self._x, self._seen)
-        if text is None:
+        if text is None and not self._told and (clear == self._pushed or not _waits(gate)):
+            self._told = True
             change = "shadow_change" if self._applied.shadow else "change"
             verdict = change if self._changed else "pass"
             self._applied.hooks.verdict(self._applied.name, "guard", verdict, self._spent)
@@ -121,6 +126,10 @@ class _WatchedGate(Gate):
     def _edited(self, gate: Gate) -> None:
         """The gate has new edits."""
         raise NotImplementedError
+
+
+def _waits(gate: Gate) -> bool:
+    return any(judge.waits for judge in gate.judges)
 
 
 class _EnforcingGate(_WatchedGate):
@@ -157,3 +166,94 @@ class _ShadowGate(_WatchedGate):
             self._finding = self._x.findings[-1]
         else:
             self._finding.count += count
+
+
+class _Judge(_WatchedGate, JudgedGate):
+    """Around a gate with judges in it: asking them goes by the policy's time budget and its ``on_error``."""
+
+    def __init__(
+        self, applied: Applied, x: Exchange, seen: Exchange, channel: Channel, gate: Gate, spent: float
+    ) -> None:
+        super().__init__(applied, x, seen, channel, gate, spent)
+        self.judges = (self,)
+        self._asked: tuple[JudgedGate, ...] = gate.judges
+        self._due: list[JudgedGate] = []
+        self._closed = False
+        self._failed = False
+
+    def close(self) -> int:
+        self._closed = True
+        return super().close()
+
+    @property
+    def _live(self) -> tuple[JudgedGate, ...]:
+        return self._asked if self._gate is not None else ()
+
+    @property
+    def waits(self) -> bool:
+        return self._over is None and any(judge.waits for judge in self._live)
+
+    @property
+    def settled(self) -> bool:
+        return self._over is not None or all(judge.settled for judge in self._live)
+
+    def due(self, now: float) -> bool:
+        self._due = [judge for judge in self._live if judge.due(now)]
+        return bool(self._due)
+
+    def hurry(self) -> None:
+        for judge in self._live:
+            judge.hurry()
+
+    def forgive(self) -> None:
+        """Nothing: a failure was dealt with when it happened."""
+
+    async def judge(self) -> None:
+        for judge in self._due:
+            began = self._applied.hooks.clock()
+            try:
+                await self._ask(judge)
+            except Exception as error:
+                self._fail(judge, error, self._applied.hooks.clock() - began)
+            else:
+                self._applied.hooks.verdict(self._applied.name, "judge", "pass", self._applied.hooks.clock() - began)
+            if self._seen is not self._x:
+                self._applied.collect(self._x, self._seen)
+
+    async def _ask(self, judge: JudgedGate) -> None:
+        try:
+            async with asyncio.timeout(self._applied.timeout or None) as timer:
+                await judge.judge()
+        except TimeoutError:
+            if timer.expired():
+                raise Overrun from None
+            raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("what the gate waited for was cancelled") from error
+
+    def _fail(self, judge: JudgedGate, error: Exception, seconds: float) -> None:
+        """A judge broke: cut the channel, or let pass what was asked about. One report for each channel is enough."""
+        again, self._failed = self._failed, True
+        if not again and _stops(self._applied, self._x, self._seen, self._channel, error, seconds):
+            self._over = as_cut(error).with_traceback(None)
+        else:
+            judge.forgive()
+
+
+class _EnforcingJudge(_Judge, _EnforcingGate):
+    pass
+
+
+class _ShadowJudge(_Judge, _ShadowGate):
+    """Nobody waits for its verdicts; they become findings as they come, also after the reply's end."""
+
+    @property
+    def waits(self) -> bool:
+        return False
+
+    async def judge(self) -> None:
+        await super().judge()
+        self._step(None if self._closed else "")

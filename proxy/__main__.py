@@ -1,4 +1,4 @@
-"""The command line: ``headgate serve | check | explain | schema | docs | demo``. Parses, and calls one function."""
+"""The command line: ``headgate serve | check | explain | schema | docs | demo | scan``. Parses, and calls one function."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT", help="default 127.0.0.1:8080")
     demo.add_argument("--admin", default="127.0.0.1:9090", metavar="HOST:PORT|off", help="default 127.0.0.1:9090")
     demo.add_argument("--once", action="store_true", help="leave after the tour instead of staying up")
+
+    scan = commands.add_parser("scan", help="find personal data in the rows of a file", description="See docs/pii.md.")
+    scan.add_argument("file", metavar="FILE.jsonl", help='one JSON object per line with a "text"; may be .gz; - is stdin')
+    scan.add_argument("--entities", default="all", metavar="NAMES", help="entities and groups, by commas (default all)")
+    scan.add_argument("--threshold", type=float, default=0.5, metavar="X", help="least score, 0 to 1 (default 0.5)")
+    scan.add_argument("--regions", default="", metavar="CODES", help="countries whose telephone numbers count, by commas")
+    scan.add_argument("--evaluate", action="store_true", help="compare to the rows' own spans: precision and recall")
     return top
 
 
@@ -82,6 +89,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             from proxy.commands import docs
 
             return docs(os.getcwd(), check_only=args.check)
+        case "scan":
+            from proxy.scan import run as scan
+
+            return scan(
+                args.file, sys.stdout, sys.stderr, entities=args.entities, threshold=args.threshold,
+                regions=args.regions, measure=args.evaluate,
+            )  # fmt: skip
         case _:
             from proxy.demo.tour import demo
 

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterable
 
 from policies.chain import Hooks, PrepareError
+from policies.contract import Deps
 from policies.exchange import Exchange, Kind
 from proxy.config import Config
 from proxy.config_report import ConfigError
 from proxy.faults import Fault
 from proxy.log import Log
 from proxy.metrics import Metrics
+from proxy.post import Poster
 from proxy.relay import Relay
 from proxy.runtime import Runtime
 from proxy.server import Server
@@ -49,7 +51,9 @@ class App:
         self.loop = asyncio.get_running_loop()
         self._load = load
         self._hooks = Hooks(clock=clock, verdict=metrics.policy, error=self._policy_error)
-        self.runtime = Runtime(config, self.loop, clock, self._hooks)
+        self._post = Poster()
+        self._deps = Deps(self._post.open, clock)
+        self.runtime = Runtime(config, self.loop, clock, self._hooks, deps=self._deps)
         prefix, counter = os.urandom(6).hex(), itertools.count(1)
         new_id = lambda: f"{prefix}-{next(counter):x}"  # noqa: E731 - unique over restarts and workers
         self.relay = Relay(
@@ -86,6 +90,7 @@ class App:
             task.cancel()
         for runtime in (self.runtime, *self._retired):
             await runtime.close()
+        await self._post.close()
         return clean
 
     async def reload(self) -> bool:
@@ -102,7 +107,7 @@ class App:
                     return True
                 # in a thread: compiling ten thousand phrases takes half a second, and no stream may wait for it
                 fresh = await asyncio.to_thread(
-                    Runtime, config, self.loop, self.clock, self._hooks, previous=self.runtime
+                    Runtime, config, self.loop, self.clock, self._hooks, previous=self.runtime, deps=self._deps
                 )
                 await fresh.prepare()
             except Exception as error:

@@ -94,16 +94,19 @@ def _story(route: Route, plan: Plan, config: Config) -> str:
         steps.setdefault(row.policy + (f"  ({note})" if note else ""), []).append(row.phase)
     lines += [f"      {'policies' if not i else '':<8} {', '.join(p)}: {who}" for i, (who, p) in enumerate(steps.items())]
     if plan.guard:
-        lines.append(f"      hold     at worst {worst_hold(plan, route)} characters of a channel are held back")
+        hold, asks = worst_hold(plan, route)
+        verdict = ", and what waits for a verdict" if asks else ""
+        lines.append(f"      hold     at worst {hold} characters of a channel are held back{verdict}")
     return "\n".join(lines)
 
 
-def worst_hold(plan: Plan, route: Route) -> int:
-    """The sum of the gates' declared reach on the content channel: what may be held back at most, in characters."""
+def worst_hold(plan: Plan, route: Route) -> tuple[int, bool]:
+    """The sum of the gates' declared reach on the content channel: what may be held back at most, in characters; and
+    whether gates wait for verdicts beside that."""
     path = route.path or route.pattern.replace("{}", "x") or "/"
     x = Exchange("explain", route.method or "POST", path, "", Headers(), "", 0.0, 0.0)
-    gates: list[Gate | None] = [guard(x, Channel(0, "content")) for guard in plan.guard]
-    return sum(gate.reach for gate in gates if gate is not None)
+    gates: list[Gate] = [gate for guard in plan.guard if (gate := guard(x, Channel(0, "content"))) is not None]
+    return sum(gate.reach for gate in gates), any(gate.judges for gate in gates)
 
 
 def rows(runtime: Runtime) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ GONE = Block("gone", ("when",), (("count", ()),))
 FINDING = Block("finding", ("policy", "kind", "action", "mode"), (("count", ()),))
 ATTEMPT = Block("attempt", ("backend", "result"), (("seconds", DURATION), ("reused", ())))
 POLICY = Block("policy", ("policy", "phase", "verdict"), (("seconds", OVERHEAD),))
-HOLDING = Block("hold", (), (("seconds", HOLD), ("characters", HELD)))
+HOLDING = Block("hold", (), (("seconds", HOLD), ("characters", HELD), ("ahead", HELD)))
 LOG = Block("log", ("reason",), (("dropped", ()),))
 RELOAD = Block("reload", ("result",), (("count", ()),))
 RESTART = Block("restart", ("worker",), (("count", ()),))
@@ -215,6 +215,10 @@ FAMILIES: tuple[Family, ...] = (
     _histogram(
         "headgate_held_characters", "", Source(HOLDING, "characters"),
         text="Most characters that a moderated reply held back.",
+    ),
+    _histogram(
+        "headgate_unjudged_characters", "", Source(HOLDING, "ahead"),
+        text="Most characters of a streamed reply that left before a lagging classifier's verdict on them.",
     ),
     # Backends
     _counter(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Literal
 
-from policies.contract import Cut, Gate, Usage
+from policies.contract import Cut, Usage
 from proxy.channels import Guard, Line
 from proxy.dialects.contract import ALL, Dialect, Part, Unreadable
 from proxy.judging import Judging
@@ -34,6 +34,8 @@ class GatedStream(Judging):
     max_arguments. on_overflow: ``cut``, or ``release`` what is held unjudged. interleave: what happens to text that is
     undecided when another channel of the same choice begins to speak: ``close`` decides it as if the channel ended
     there (should it go on, its gates begin again with that text as context), ``hold`` keeps all behind it waiting.
+    annotate: endings say why, where their dialect has a form for it. after: events up to this sequence number are judged,
+    but not sent.
 
     After a cut ``feed`` and ``end`` return nothing more. A gate's own exception goes through: then call ``fail``.
     """
@@ -50,11 +52,15 @@ class GatedStream(Judging):
         max_arguments: int = 262_144,
         on_overflow: Literal["cut", "release"] = "cut",
         interleave: Literal["close", "hold"] = "close",
+        annotate: bool = False,
+        after: int = -1,
     ) -> None:
         codec = dialect.codec()
         if codec is None:
             raise ValueError(f"the dialect {dialect.name} has no streams")
-        super().__init__(codec, guard, closes_on_switch=interleave == "close")
+        super().__init__(codec, guard, closes_on_switch=interleave == "close", max_held=max_held, after=after)
+        if annotate:
+            codec.reasons = self.cuts
         self.finished = False
         """The backend said that the reply is complete."""
         self.failed = False
@@ -65,12 +71,10 @@ class GatedStream(Judging):
         """A bound was passed."""
         self._include_usage = include_usage
         self._wanted = choices
-        self._max_held = max_held
         self._max_arguments = max_arguments
         self._max_queue = 16 * max(max_event, dialect.max_event)
         self._releases = on_overflow == "release"
         self._splitter = Splitter(max(max_event, dialect.max_event), go_on=self._releases)
-        self._backlog: list[bytes] = []  # events of a channel that speaks again before its last verdict
         self._ended = False
         self._templates: list[Template] = []
         self._tries = _TRIES
@@ -91,30 +95,6 @@ class GatedStream(Judging):
     def scanned(self) -> set[str]:
         """The fields that had a gate."""
         return self._book.scanned
-
-    @property
-    def held(self) -> int:
-        """Characters that wait for a decision."""
-        return sum(self._book.held())
-
-    @property
-    def queued(self) -> int:
-        """Events that wait."""
-        return len(self._entries) + len(self._backlog)
-
-    @property
-    def asks(self) -> bool:
-        """Some gate's verdict is still to come before the reply may end."""
-        return self.cut is None and (self.queued > 0 or any(line.pending for line in self._book.live()))
-
-    @property
-    def full(self) -> bool:
-        """So much waits for verdicts that the backend should: stop reading from it until ``poll`` has changed this."""
-        return bool(self.judges) and (bool(self._backlog) or sum(self._book.held()) > self._max_held)
-
-    def waiting(self) -> list[Gate]:
-        """The gates that hold text, for whoever can help them to a verdict; then call ``poll``."""
-        return [line.gate for line in self._book.live() if line.gate is not None and line.cleared < line.pushed]
 
     def feed(self, data: bytes) -> bytes:
         """Bytes from the backend in, bytes for the client out."""
@@ -242,11 +222,6 @@ class GatedStream(Judging):
         self.failed |= parsed.error
         self._after(out)
 
-    def _pending(self, part: Part) -> bool:
-        """The part's channel has been closed, and goes on before its last verdict has come."""
-        line = self._book.lines.get(part.channel) if part.mode == "text" else None
-        return line is not None and line.pending
-
     def _put_off(self, raw: bytes, out: list[bytes]) -> None:
         """An event that cannot be judged yet, and all behind it."""
         self._backlog.append(raw)
@@ -336,4 +311,4 @@ class GatedStream(Judging):
         """End the stream: what is clear, then the dialect's ending."""
         self.cut = reason
         self._queue.stop(out)
-        out.append(self._codec.cut(message, include_usage=self._include_usage))
+        self._queue.ending(self._codec.cut(message, include_usage=self._include_usage), out)

@@ -29,6 +29,10 @@ NO_TRAILER = (
 )  # fmt: skip
 
 
+#: A caller's wish to be told what policies found; it goes no further.
+ANNOTATE = b"x-headgate-annotate"
+
+
 class BadHead(ValueError):
     """The head breaks a rule of HTTP/1.1 that the parser lets pass. The text is safe to show and to log."""
 
@@ -37,12 +41,12 @@ class Head:
     """What one pass over the fields of a message finds.
 
     fields: what may cross. length: Content-Length in bytes or None. chunked: Transfer-Encoding is exactly chunked.
-    forwarded: there is an X-Forwarded-For.
+    forwarded: there is an X-Forwarded-For. annotate: the value of X-Headgate-Annotate, which is for us alone.
     """
 
     __slots__ = (
         "chunked", "close", "content_encoding", "content_type", "expect", "fields", "host", "keep_alive", "length",
-        "forwarded", "request_id", "trailers", "upgrade",
+        "annotate", "forwarded", "request_id", "trailers", "upgrade",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -59,6 +63,7 @@ class Head:
         self.content_type: bytes | None = None
         self.trailers = False
         self.forwarded = False
+        self.annotate: bytes | None = None
 
 
 #: What to do with a field, by its name as sent: _PASS it unread, _LOOK and pass, _TAKE it out. Filled as names come, so
@@ -110,6 +115,8 @@ def scan(raw: Fields) -> Head:
             head.trailers = b"trailers" in value.lower()
         elif low == b"content-encoding":
             head.content_encoding = value.strip().lower()
+        elif low == ANNOTATE:
+            head.annotate = value
         elif low == b"expect":
             head.expect = value.strip().lower()
     if tokens is not None:
@@ -132,7 +139,7 @@ def _learn(raw: Fields) -> dict[bytes, int]:
 
 
 def _code(low: bytes) -> int:
-    if low in HOP or low in (b"content-length", b"host", b"expect"):
+    if low in HOP or low in (b"content-length", b"host", b"expect", ANNOTATE):
         return _TAKE
     return _LOOK if low in _LOOKED else _PASS
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from policies.contract import Channel, Cut
+from policies.contract import Channel, Cut, Gate
 from proxy.channels import Book, Guard, Line
 from proxy.dialects.contract import ALL, Part, StreamCodec, Unreadable
 from proxy.lens import JsonLens
@@ -20,20 +20,46 @@ __all__ = ["Judging"]
 
 class Judging:
     """guard: the gates of a channel. closes_on_switch: a channel whose text is undecided ends when another of its choice
-    begins to speak."""
+    begins to speak. max_held, after: see GatedStream."""
 
-    def __init__(self, codec: StreamCodec, guard: Guard, *, closes_on_switch: bool) -> None:
+    def __init__(self, codec: StreamCodec, guard: Guard, *, closes_on_switch: bool, max_held: int, after: int) -> None:
         self.cut: str | None = None
         """The reason, once a cut has ended the stream."""
         self.cuts: dict[int, str] = {}
         """Choice to reason, for every choice that was cut."""
         self._codec = codec
         self._closes_on_switch = closes_on_switch
+        self._max_held = max_held
+        self._backlog: list[bytes] = []  # events of a channel that speaks again before its last verdict, and all behind
         self._book = Book(lambda channel: make_gate(channel, guard), digest=codec.repeats)
-        self._queue = Queue(codec, self.cuts, self._book.lines)
+        self._queue = Queue(codec, self.cuts, self._book.lines, after)
         self._entries = self._queue.entries
         self.judges = self._book.judges
         """The gates that must ask somebody; whoever asks takes those out that are settled."""
+
+    @property
+    def held(self) -> int:
+        """Characters that wait for a decision."""
+        return sum(self._book.held())
+
+    @property
+    def queued(self) -> int:
+        """Events that wait."""
+        return len(self._entries) + len(self._backlog)
+
+    @property
+    def asks(self) -> bool:
+        """Some gate's verdict is still to come before the reply may end."""
+        return self.cut is None and (self.queued > 0 or any(line.pending for line in self._book.live()))
+
+    @property
+    def full(self) -> bool:
+        """So much waits for verdicts that the backend should: stop reading from it until ``poll`` has changed this."""
+        return bool(self.judges) and (bool(self._backlog) or sum(self._book.held()) > self._max_held)
+
+    def waiting(self) -> list[Gate]:
+        """The gates that hold text, for whoever can help them to a verdict; then call ``poll``."""
+        return [line.gate for line in self._book.live() if line.gate is not None and line.cleared < line.pushed]
 
     def _cut(self, line: Line, cut: Cut, out: list[bytes]) -> None:
         raise NotImplementedError
@@ -116,3 +142,8 @@ class Judging:
             act()
         except Cut as cut:
             self._cut(line, cut, out)
+
+    def _pending(self, part: Part) -> bool:
+        """The part's channel has been closed, and goes on before its last verdict has come."""
+        line = self._book.lines.get(part.channel) if part.mode == "text" else None
+        return line is not None and line.pending

@@ -2,7 +2,7 @@
 
   opaque   bytes in, the same bytes out
   watched  bytes in, the same bytes out, then looked at (token usage)
-  gated    events or whole replies pass the gates of their channels
+  gated    events or whole replies pass the gates of their channels (of streams: gated_pump.py)
 
 What lives here: the only code that runs per chunk; it is synchronous. What must never live here: policies by name,
 HTTP framing, waiting.
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from policies.contract import Exchange, Kind, Usage
 from proxy.connection import ClientConnection
 from proxy.faults import Fault
-from proxy.gated import GatedStream, WatchedStream
 from proxy.headers import Fields
 from proxy.upstream import BackendConnection
+from proxy.watched import WatchedStream
 
 
 class Pump:
@@ -70,6 +70,9 @@ class Pump:
         self.x.fault = fault.kind
         self.conn.abort()
         self._finish()
+
+    def stop(self) -> None:
+        """The exchange is over: nothing may go on for it."""
 
     def _finish(self) -> None:
         self.x.bytes_out = self.sent
@@ -140,85 +143,6 @@ class WatchedWholePump(Pump):
         Pump.end(self, trailers)
         if self.sent <= self.cap:
             self.x.usage = self.read(self.kept[0] if len(self.kept) == 1 else b"".join(self.kept))
-
-
-class GatedStreamPump(Pump):
-    """Gated tier for an event stream."""
-
-    __slots__ = ("__weakref__", "held_since", "quiet_since", "stream")
-    tier = "gated"
-
-    def __init__(
-        self, conn: ClientConnection, up: BackendConnection, x: Exchange, clock: Callable[[], float], stream: GatedStream
-    ) -> None:
-        super().__init__(conn, up, x, clock)
-        self.stream = stream
-        self.held_since = 0.0  # monotonic: since when some event has been waiting; 0: none is
-        self.quiet_since = 0.0  # monotonic: since when nothing has left although text is held; 0: nothing is held
-
-    def data(self, chunk: bytes) -> None:
-        stream = self.stream
-        out = stream.feed(chunk)
-        if out:
-            super().data(out)
-        if stream.queued:
-            self._holding()
-        elif self.held_since:
-            self._let_go()
-        if stream.cut is not None:
-            self._cut()
-
-    def _holding(self) -> None:
-        if not self.held_since:
-            self.held_since = self.clock()
-        held = self.stream.held
-        if held > self.x.held:
-            self.x.held = held
-
-    def _let_go(self) -> None:
-        if self.held_since:
-            self.x.held_for = max(self.x.held_for, self.clock() - self.held_since)
-            self.held_since = 0.0
-
-    def beat(self, now: float, after: float) -> None:
-        """Called about once a second: when text has been held for ``after`` seconds, a comment keeps the connection
-        alive. An SSE comment is ignored by every client, unless the backend sends ids (openai-python then reads the
-        comment's empty line as an event)."""
-        if self.finished or not self.stream.held:
-            self.quiet_since = 0.0
-        elif not self.quiet_since:
-            self.quiet_since = now
-        elif now - self.quiet_since >= after:
-            self.quiet_since = now
-            if not self.stream.has_ids:
-                super().data(b": keep-alive\n\n")
-
-    def end(self, trailers: Fields) -> None:
-        out = self.stream.end()
-        if out:
-            super().data(out)
-        self._let_go()
-        self.x.usage = self.stream.usage
-        if self.stream.cut is not None:
-            self.x.fault = Kind.CUT
-        super().end(trailers)
-
-    def lost(self, fault: Fault) -> None:
-        """An error event tells the client, and the body breaks all the same: no [DONE], no clean end."""
-        out = self.stream.fail(fault.message, fault.row.type, fault.code)
-        if out:
-            super().data(out)
-        self.x.usage = self.stream.usage
-        super().lost(fault)
-
-    def _cut(self) -> None:
-        """The reply ends here by policy: the backend must stop generating at once."""
-        self.up.discard()
-        self.x.usage = self.stream.usage
-        self.x.fault = Kind.CUT
-        self.ended_at = self.clock()
-        self.conn.end()
-        self._finish()
 
 
 class WholePump(Pump):

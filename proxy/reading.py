@@ -7,6 +7,7 @@ name, wire shapes (dialects/), sockets.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 from policies.contract import Kind, RequestBody
 from proxy import jsonio
@@ -25,15 +26,41 @@ def refuse_unreadable(work: Work) -> None:
     """
     x, plan, route = work.x, work.plan, work.route
     upgrade = work.incoming.head.upgrade is not None
-    if not upgrade and (route.textless or x.method not in BODY_METHODS):
+    sends = upgrade or x.method in BODY_METHODS
+    if not upgrade and (route.textless or not (sends or x.method == "GET")):
         return
     blind = False
-    if (upgrade or not route.reads_request) and plan.enforcing_request and plan.enforces(x, "request"):
+    if sends and (upgrade or not route.reads_request) and plan.enforcing_request and plan.enforces(x, "request"):
         x.scanned_request, blind = "no: route", True
     if (upgrade or not route.reads_reply) and plan.enforcing_reply and plan.enforces(x, "reply"):
         x.scanned_reply, blind = "no: route", True
     if blind and work.runtime.settings.unscanned == "refuse":
         raise Fault(Kind.UNSCANNABLE)
+
+
+def from_the_beginning(work: Work) -> None:
+    """A stored stream that is asked for from its middle (``starting_after``) is fetched from its beginning where replies
+    are moderated, or a match that began earlier would not be seen; what the client has already is left out of the reply.
+
+    Raises Fault INVALID_REQUEST when the parameter cannot be read without doubt.
+    """
+    x, plan = work.x, work.plan
+    if "starting" not in unquote_plus(x.query) or not plan.guard or not plan.enforces(x, "reply"):
+        return
+    kept: list[str] = []
+    found: list[str] = []
+    for part in x.query.split("&"):
+        name, _, value = part.partition("=")
+        if unquote_plus(name) == "starting_after":
+            found.append(value)
+        else:
+            kept.append(part)
+    if not found:
+        return
+    if len(found) > 1 or not found[0].isdecimal() or not found[0].isascii() or len(found[0]) > 15:
+        raise Fault(Kind.INVALID_REQUEST, message="`starting_after` is not one whole number.")
+    work.skip = int(found[0])
+    work.incoming.target = (x.path + ("?" + "&".join(kept) if kept else "")).encode("latin-1")
 
 
 async def read(work: Work) -> bytes | None:

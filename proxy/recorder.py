@@ -137,6 +137,8 @@ class Recorder:
             self._findings(x)
         if x.tier == "gated":
             self.held(x.held_for, x.held)
+            if x.ahead is not None and x.stream:
+                self._observe(self._hold + f.HOLDING.at("ahead"), f.HELD, x.ahead)
         if x.usage is not None or x.model_asked is not None:
             self._model(x, took)
 
@@ -234,7 +236,7 @@ class Recorder:
                 return
             name = self._model_names(model, admit=200 <= x.status < 300)
             base = self._row(f.MODEL, *operation, name)
-            if name != OTHER:
+            if name != OTHER or not model:  # what callers make up is not kept
                 self._models[x.dialect, model] = base
         v, usage = self._v, x.usage
         if usage is not None:

@@ -93,7 +93,7 @@ async def _settle(plan: Plan, x: Exchange) -> None:
 class Work:
     """The steps of one exchange, and what has to be given back at its end."""
 
-    __slots__ = ("clock", "conn", "doc", "incoming", "lease", "loop", "plan", "relay", "route", "runtime", "up", "x")
+    __slots__ = ("clock", "conn", "doc", "incoming", "lease", "loop", "plan", "relay", "route", "runtime", "skip", "up", "x")
 
     def __init__(self, relay: Relay, conn: ClientConnection, incoming: Incoming, x: Exchange) -> None:
         self.relay = relay
@@ -106,6 +106,7 @@ class Work:
         self.route: Route = match(x.method, x.path)
         self.plan: Plan = self.runtime.plans[self.route.name]
         self.doc: Any = None
+        self.skip = -1  # the last event of a stored stream that the client has already
         self.up: BackendConnection | None = None
         self.lease: Backend | None = None
         x.route = self.route.name
@@ -120,6 +121,8 @@ class Work:
         if self.incoming.fault is not None:  # broken already: no backend needs to see its beginning
             raise self.incoming.fault
         reading.refuse_unreadable(self)
+        if x.query and self.route.name == "response_get":
+            reading.from_the_beginning(self)
         body = None
         if plan.needs_body or plan.guard or plan.admit_late or self.runtime.maps_models:
             body = await reading.read(self)

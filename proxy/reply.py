@@ -8,15 +8,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from policies.contract import Headers, Kind, ReplyHead
+from policies.contract import Exchange, Headers, Kind, ReplyHead
+from proxy.asking import settle
 from proxy.faults import Fault
+from proxy.gated_pump import GatedStreamPump
 from proxy.headers import Fields
-from proxy.pump import GatedStreamPump, WholePump
-from proxy.tiers import choose, gates
+from proxy.pump import WholePump
+from proxy.tiers import choose, gates, wants_annotations
 from proxy.tunnel import tunnel
 from proxy.upstream import Reply
 from proxy.watched import watch_whole
-from proxy.whole import UNREADABLE, gate_whole
+from proxy.whole import UNREADABLE, WholeReply
 
 if TYPE_CHECKING:
     from proxy.relay import Work
@@ -48,7 +50,7 @@ async def answer(work: Work, reply: Reply) -> None:
         up.attach(pump)
         if not pump.finished:
             await pump.done()
-        _whole(work, reply, pump)
+        await _whole(work, reply, pump)
         return
     length = reply.head.length
     if isinstance(pump, GatedStreamPump):
@@ -61,7 +63,10 @@ async def answer(work: Work, reply: Reply) -> None:
     pump.start()
     if not pump.finished:
         waited = work.clock()
-        await pump.done()
+        try:
+            await pump.done()
+        finally:
+            pump.stop()
         x.upstream_wait += max(0.0, pump.ended_at - waited)
 
 
@@ -69,6 +74,12 @@ def scanned(work: Work) -> bytes:
     """What the policies have seen of this exchange, for the reply's header."""
     text = f"request={work.x.scanned_request}; reply={work.x.scanned_reply}"
     return text.encode("latin-1", "replace")
+
+
+def labels(x: Exchange) -> bytes:
+    """What policies found, for those who asked: ``policy/action/kind;n=count, ...``, or ``none``."""
+    found = [f"{f.policy}/{f.action or 'note'}/{f.kind};n={f.count}" for f in x.findings[:64]]
+    return (", ".join(found) or "none").encode("latin-1", "replace")
 
 
 def _respond(work: Work, status: int, fields: Fields) -> Fields:
@@ -81,12 +92,16 @@ def _respond(work: Work, status: int, fields: Fields) -> Fields:
     return head.headers.fields
 
 
-def _whole(work: Work, reply: Reply, pump: WholePump) -> None:
+async def _whole(work: Work, reply: Reply, pump: WholePump) -> None:
     """Judge a whole reply and send it."""
     x, conn = work.x, work.conn
     if pump.fault is not None:
         raise pump.fault
-    body, changed, cut = gate_whole(work.route.dialect, pump.body, partial(gates, work))
+    annotate = wants_annotations(work)
+    judged = WholeReply(work.route.dialect, pump.body, partial(gates, work), annotate=annotate)
+    if judged.judges:
+        await settle([judge for judge in judged.judges if judge.waits], work.clock)
+    body, changed, cut = judged.result()
     if cut == UNREADABLE:
         raise Fault(Kind.BACKEND_PROTOCOL, "a reply that is not what its route promises")
     x.usage = watch_whole(work.route.dialect, pump.body)
@@ -97,7 +112,11 @@ def _whole(work: Work, reply: Reply, pump: WholePump) -> None:
         x.fault = Kind.CUT
         fields.append((b"x-should-retry", b"false"))
     fields.append((b"X-Headgate-Scanned", scanned(work)))
+    if annotate:
+        fields.append((b"X-Headgate-Findings", labels(x)))
     conn.begin(reply.status, reply.reason, _respond(work, reply.status, fields), len(body))
     x.committed, x.first_byte, x.bytes_out = True, work.clock(), len(body)
     conn.write(body)
     conn.end()
+    if judged.judges:  # of shadow mode: the client has its reply already
+        await settle(judged.judges, work.clock)

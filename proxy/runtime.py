@@ -10,14 +10,15 @@ from collections.abc import Callable
 from weakref import WeakSet
 
 from policies.chain import Hooks, Plan, RouteFacts, Step, close_all, compile_plan, prepare_all
+from policies.contract import Deps
 from proxy.backends import Backend, candidates
 from proxy.config import Config
-from proxy.pump import GatedStreamPump
+from proxy.gated_pump import GatedStreamPump
 from proxy.routes import ROUTES, Route
 
 
 class Runtime:
-    """plans: by route name. loaded: unix seconds."""
+    """plans: by route name. loaded: unix seconds. deps: what policies may use."""
 
     def __init__(
         self,
@@ -26,6 +27,8 @@ class Runtime:
         clock: Callable[[], float],
         hooks: Hooks,
         previous: Runtime | None = None,
+        *,
+        deps: Deps = Deps(),  # noqa: B008 - a tuple
     ) -> None:
         self.config = config
         self.settings = config.settings
@@ -38,11 +41,14 @@ class Runtime:
                 old if old is not None and old.settings == settings else Backend(name, settings, loop, clock)
             )
         self.steps = steps_of(config)
+        for step in self.steps:
+            step.policy.deps = deps
         self.candidates = candidates(self.backends, None)
         self.maps_models = any(b.settings.models for b in self.backends.values())
         self.plans: dict[str, Plan] = {r.name: compile_plan(self.steps, facts(r), hooks) for r in ROUTES}
         self.in_flight = 0
         self.gated: WeakSet[GatedStreamPump] = WeakSet()  # streams under way, for their heartbeats
+        self.judging: WeakSet[GatedStreamPump] = WeakSet()  # those of them whose gates have to ask somebody
 
     async def prepare(self) -> None:
         """Let the policies open what they need. On an error everything half-open is closed again, and it is raised."""
@@ -58,6 +64,8 @@ class Runtime:
     def sweep(self, now: float) -> None:
         for backend in self.backends.values():
             backend.pool.sweep(now)
+        for pump in list(self.judging):
+            pump.tick()
 
     def beat(self, now: float) -> None:
         """Called about once a second: comments for clients whose text is held."""

@@ -16,7 +16,8 @@ from policies.contract import Channel, Gate, Kind
 from proxy.dialects.contract import Dialect
 from proxy.faults import Fault
 from proxy.gated import GatedStream
-from proxy.pump import GatedStreamPump, Pump, WatchedPump, WatchedWholePump, WholePump
+from proxy.gated_pump import GatedStreamPump
+from proxy.pump import Pump, WatchedPump, WatchedWholePump, WholePump
 from proxy.upstream import BackendConnection, Reply
 from proxy.watched import WatchedStream, watch_whole
 
@@ -73,8 +74,9 @@ def _gated(work: Work, up: BackendConnection, stream: bool) -> Pump:
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         choices=_choices(doc),
         max_event=settings.stream.max_event, max_held=settings.stream.max_held, on_overflow=settings.stream.on_overflow,
+        annotate=wants_annotations(work), after=work.skip,
     )  # fmt: skip
-    pump = GatedStreamPump(conn, up, x, clock, gated)
+    pump = GatedStreamPump(conn, up, x, clock, gated, work.runtime.judging)
     work.runtime.gated.add(pump)
     return pump
 
@@ -91,3 +93,9 @@ def gates(work: Work, channel: Channel) -> list[Gate]:
     """The gates of one reply channel, in the order of policy.yaml. Raises Cut."""
     found = [guard(work.x, channel) for guard in work.plan.guard]
     return [gate for gate in found if gate is not None]
+
+
+def wants_annotations(work: Work) -> bool:
+    """The caller asked to be told what policies found, by a field that goes no further."""
+    asked = work.incoming.head.annotate
+    return asked is not None and asked.strip().lower() in (b"true", b"1")

@@ -72,21 +72,22 @@ class Entry:
         for line, _, end, _, fixed in self.spans:
             if fixed is None and line.cleared < end:
                 return False
-        return not self.open and not any(line.pending for line in self.ends)
+        return not self.open and not (self.ends and any(line.pending for line in self.ends))
 
 
 class Queue:
     """The events that wait, in order. size: their bytes. changed: something left in another form than it came."""
 
-    __slots__ = ("_codec", "_cuts", "_lines", "changed", "entries", "size")
+    __slots__ = ("_after", "_codec", "_cuts", "_lines", "changed", "entries", "size")
 
-    def __init__(self, codec: StreamCodec, cuts: dict[int, str], lines: dict[Channel, Line]) -> None:
+    def __init__(self, codec: StreamCodec, cuts: dict[int, str], lines: dict[Channel, Line], after: int) -> None:
         self.entries: deque[Entry] = deque()
         self.size = 0
         self.changed = False
         self._codec = codec
         self._cuts = cuts
         self._lines = lines
+        self._after = after  # events up to this number leave nothing; -1: all do
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -100,8 +101,13 @@ class Queue:
             self.size -= len(entry.raw)
             raw, changed = _render(entry, self._codec, self._cuts, self._lines)
             self.changed |= changed
-            if raw:
+            if raw and not (self._after >= 0 and self._known(entry)):
                 out.append(raw)
+
+    def _known(self, entry: Entry) -> bool:
+        """The client has this event already."""
+        number = entry.parsed.doc.get("sequence_number") if entry.parsed is not None and entry.parsed.doc else None
+        return isinstance(number, int) and number <= self._after
 
     def tail(self, line: Line) -> str:
         """The text of a line that is still undecided."""
@@ -120,7 +126,9 @@ class Queue:
         try:
             self.flush(out)
             if entries:
-                out.append(_partial(entries[0], self._codec))
+                raw = _partial(entries[0], self._codec)
+                if not (self._after >= 0 and self._known(entries[0])):
+                    out.append(raw)
         except Unreadable:
             pass  # it stays unsent
         choices = self._codec.choices
@@ -129,6 +137,18 @@ class Queue:
                 if isinstance(end, int) and end in choices and end not in self._cuts:
                     choices[end] = False  # its end never left
         self.clear()
+
+    def ending(self, raw: bytes, out: list[bytes]) -> None:
+        """Events of our own that end the stream."""
+        if self._after < 0:
+            out.append(raw)
+            return
+        for one in raw.split(b"\n\n")[:-1]:
+            data = parse(one + b"\n\n").data
+            doc = jsonio.decode(data) if data is not None and data.startswith(b"{") else None
+            number = doc.get("sequence_number") if isinstance(doc, dict) else None
+            if not isinstance(number, int) or number > self._after:
+                out.append(one + b"\n\n")
 
     def clear(self) -> None:
         self.entries.clear()

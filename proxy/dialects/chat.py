@@ -67,16 +67,6 @@ def _find_call(find: Finder, call: dict[str, Any], at: str, role: str) -> None:
         find.content(call, "input", f"{at}.input", role, "assistant")
 
 
-def find_chat(doc: Any) -> Finder:
-    """Everything in a chat request that is text."""
-    find = Finder()
-    if isinstance(doc, dict):
-        find_messages(find, doc.get("messages"))
-        if not _BESIDE_MESSAGES.isdisjoint(doc):
-            _find_beside(find, doc)
-    return find
-
-
 def _find_beside(find: Finder, doc: dict[str, Any]) -> None:
     documents = doc.get("documents")
     for n in range(len(documents) if isinstance(documents, list) else 0):
@@ -123,7 +113,11 @@ class Chat(Dialect):
     )
 
     def request(self, doc: Any) -> tuple[list[Segment], list[str]]:
-        find = find_chat(doc)
+        find = Finder()
+        if isinstance(doc, dict):
+            find_messages(find, doc.get("messages"))
+            if not _BESIDE_MESSAGES.isdisjoint(doc):
+                _find_beside(find, doc)
         return find.segments, find.opaque
 
     def parts(self, doc: Any) -> list[Part]:
@@ -160,7 +154,7 @@ class ChatBatch(Chat):
     name = "chat_batch"
 
     def request(self, doc: Any) -> tuple[list[Segment], list[str]]:
-        find = find_chat(doc)
+        find = Finder(*super().request(doc))
         rows = doc.get("messages") if isinstance(doc, dict) else None
         for n, messages in enumerate(rows if isinstance(rows, list) else ()):
             find_messages(find, messages, f"messages[{n}]")

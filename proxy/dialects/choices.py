@@ -144,7 +144,10 @@ class ChoicesCodec(StreamCodec):
     def cut_choice(self, index: int, message: str | None) -> bytes:
         self.choices[index] = True
         shown = self.chunk([self.piece(index, message, None)]) if message else b""
-        return shown + self.chunk([self.piece(index, None, "content_filter")])
+        last = self.piece(index, None, "content_filter")
+        if self.reasons is not None:
+            last["content_filter_results"] = filter_results(self.reasons.get(index, "policy"))
+        return shown + self.chunk([last])
 
     def cut(self, message: str | None, *, include_usage: bool) -> bytes:
         out = [self.cut_choice(i, message) for i, done in sorted((self.choices or {0: False}).items()) if not done]
@@ -257,6 +260,11 @@ def _spelt(logprobs: Any) -> str | None:
     if "tokens" in logprobs:
         return spelt(logprobs["tokens"])
     return spelt([*(logprobs.get("content") or ()), *(logprobs.get("refusal") or ())])
+
+
+def filter_results(reason: str) -> dict[str, Any]:
+    """Azure's ``content_filter_results`` for a choice that a policy ended. reason: a rule's or a category's name."""
+    return {reason: {"filtered": True, "detected": True}}
 
 
 def choices_of(doc: Any) -> list[dict[str, Any]]:

@@ -106,6 +106,8 @@ class StreamCodec:
         self.usage: Usage | None = None
         self.choices: dict[int, bool] = {}
         """Choices seen so far; True when finished."""
+        self.reasons: dict[int, str] | None = None
+        """Why choices were cut, for those who have asked for annotations of an ending; None: nobody has."""
         self.events = 0
         """Text events seen: vLLM writes one token each."""
 

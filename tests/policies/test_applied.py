@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from policies.chain import compile_plan
 from policies.contract import (
     Attempt,
     Candidate,
@@ -19,9 +20,10 @@ from policies.contract import (
     Refuse,
     ReplyHead,
     RequestBody,
+    at_once,
 )
 from policies.entry import When
-from tests.kits.policy_kit import Log, chat_body, exchange, plan, run
+from tests.kits.policy_kit import CHAT, Log, chat_body, exchange, plan, run, step
 
 
 class Admits(Policy):
@@ -75,6 +77,73 @@ def test_a_phase_that_does_not_wait_needs_no_loop_and_no_timer() -> None:
     log = Log()
     run(plan(Admits(nothing), log=log).admit[0](exchange()))
     assert log.verdicts == [("p", "admit", "pass")]
+
+
+class AtOnce(Policy):
+    """Runs a given function in phases that are declared never to wait."""
+
+    def __init__(self, act: Callable[[Any], None]) -> None:
+        super().__init__("p", None)
+        self.act = act
+
+    @at_once
+    def admit(self, x: Exchange) -> None:
+        self.act(x)
+
+    @at_once
+    def inspect(self, x: Exchange, body: RequestBody) -> None:
+        self.act(body)
+
+
+def test_a_phase_that_is_declared_at_once_is_an_async_phase_like_any() -> None:
+    seen: list[Any] = []
+    policy, x, body = AtOnce(seen.append), exchange(), chat_body()
+    run(policy.admit(x))
+    run(policy.inspect(x, body))
+    p = compile_plan([step(policy)], CHAT, Log().hooks)
+    run(p.admit[0](x))
+    run(p.inspect[0](x, body))
+    assert seen == [x, body, x, body]
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_refusals_and_failures_at_once(mode: str) -> None:
+    for error, kind, verdict in (
+        (Refuse(Kind.FORBIDDEN), Kind.FORBIDDEN, "refuse"),
+        (RuntimeError("text"), Kind.POLICY_ERROR, "error"),
+    ):
+        log, x, seen = Log(), exchange(), []
+
+        def act(given: Any, error: Exception = error, seen: list[Any] = seen) -> None:
+            seen.append(given)
+            raise error
+
+        (call,) = plan(AtOnce(act), mode=mode, log=log).admit
+        if mode == "enforce":
+            with pytest.raises(Refuse) as caught:
+                run(call(x))
+            assert caught.value.kind is kind
+        else:
+            run(call(x))
+            assert seen[0] is not x
+            verdict = verdict if verdict == "error" else "shadow_refuse"
+        assert log.verdicts == [("p", "admit", verdict)]
+        assert [f.shadow for f in x.findings] == [mode == "shadow"]
+
+
+def test_a_subclass_may_wait_where_its_base_does_not() -> None:
+    done = []
+
+    class Waits(AtOnce):
+        async def admit(self, x: Exchange) -> None:
+            await asyncio.sleep(0)
+            done.append(x)
+
+    async def work() -> None:
+        await plan(Waits(done.append)).admit[0](exchange())
+
+    asyncio.run(work())
+    assert len(done) == 1
 
 
 def test_seconds_come_from_the_clock() -> None:

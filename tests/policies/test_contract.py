@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from policies.contract import Cut, Kind, Policy, PolicyOptions, Refuse, RequestBody, copy_document
+from policies.contract import Cut, Kind, Policy, PolicyOptions, Refuse, RequestBody, Segment, copy_document
 from proxy.jsonio import Embedded, Number, decode, encode
-from tests.kits.policy_kit import chat_body
+from tests.kits.policy_kit import chat_body, exchange
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.just(Number("1.50"))
 DOCS = st.recursive(LEAVES, lambda d: st.lists(d, max_size=3) | st.dictionaries(st.text(max_size=2), d, max_size=3))
@@ -118,3 +118,28 @@ def test_stops_show_kinds_and_not_messages() -> None:
     assert str(refusal) == "content_filter"
     assert refusal.headers == (("a", "b"),)
     assert str(Cut("rule", "public")) == "rule"
+
+
+def test_records_show_no_text_and_no_key() -> None:
+    segment = Segment("messages[0].content", "SECRET", lambda text: None)
+    x = exchange(fields=[("Authorization", "Bearer SECRET")], path="/SECRET")
+    assert "SECRET" not in repr([segment, chat_body("SECRET"), x, x.fork()])
+
+
+def test_records_share_no_defaults() -> None:
+    for one, two in ((exchange(), exchange()), (chat_body(), chat_body())):
+        for name in one.__struct_fields__:
+            value = getattr(one, name)
+            if name != "headers" and isinstance(value, list | dict):
+                assert value is not getattr(two, name), name
+
+
+def test_a_segment_writes_back_once() -> None:
+    written: list[str] = []
+    segment = Segment("here", "a", written.append)
+    segment.text = "a"
+    assert not segment.changed
+    segment.text = "b"
+    segment.text = "b"
+    segment.role = "tool"
+    assert (segment.text, segment.changed, written) == ("b", True, ["b"])

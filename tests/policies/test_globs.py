@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from policies.globs import any_of, glob, is_plain, path_test, plain_path
+from policies.globs import any_of, glob, is_plain, path_test, plain_path, remembered
 
 
 def slow(pattern: str, text: str) -> bool:
@@ -104,3 +104,25 @@ def test_the_plain_form_of_a_plain_form_is_itself(parts: list[str]) -> None:
 )
 def test_no_spelling_leaves_a_policys_reach(path: str, met: bool) -> None:
     assert path_test(["/v1/chat/*"])(path) is met
+
+
+def test_answers_are_remembered_within_bounds() -> None:
+    asked: list[str] = []
+
+    def test(text: str) -> bool:
+        asked.append(text)
+        return text.startswith("a")
+
+    memory = remembered(test)
+    for _ in range(3):
+        assert (memory("ab"), memory("b")) == (True, False)
+    assert asked == ["ab", "b"]
+    for _ in range(3):
+        assert memory("a" * 129), "callers choose the text: what is long is asked for each time"
+    assert len(asked) == 5
+    for n in range(5000):
+        assert memory(f"{n}") is False
+    asked.clear()
+    assert memory("ab")
+    assert memory("4999") is False
+    assert asked == ["ab"], "the memory starts again when it is full"

@@ -25,6 +25,7 @@ ACTING: dict[str, dict[str, Any]] = {
             {"name": "c", "action": "flag", "phrases": ["in"]},
         ]
     },
+    "pii_redaction": {"custom": [{"name": "word", "words": ["Hello", "reply"]}]},
     "request_guard": {
         "max_body": 5,
         "methods": ["GET"],
@@ -39,6 +40,10 @@ CHECKS: dict[str, list[dict[str, Any]]] = {
     "output_moderation": [
         {"rules": [{"name": "a", "action": action, "patterns": [r"\d{4}(-\d{4}){3}"], **more}]}
         for action, more in (("block", {}), ("redact", {}), ("replace", {"replacement": ""}), ("flag", {}))
+    ],
+    "pii_redaction": [
+        {"entities": ["email", "credit_card"], "action": action, "key": "a key of the tests"}
+        for action in ("pseudonymize", "redact", "mask", "hash", "block", "flag")
     ],
     "request_guard": [
         {"models": ["other"]},

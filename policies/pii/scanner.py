@@ -1,0 +1,238 @@
+"""The scanner: the entities that a policy names, compiled; spans of a whole text, gates for streams.
+
+What lives here: which detectors take part, allow-lists, types and scores. What must never live here: shapes, what is
+done with a find. Both ways are one: ``spans`` reads with the same automaton as a gate, only not where the prefilter
+shows that nothing can be.
+
+Of matches that overlap the leftmost counts, of those the longest, of those the one with the highest score.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import re2
+
+from policies.contract import Gate
+from policies.detect import CAP, Hit, Rule, RuleError, RuleGate, RuleSet, compile_rules
+from policies.detect.gate import OnMatch
+from policies.pii.catalogue import ENTITIES, detectors, resolve
+from policies.pii.entity import Detector, Reach
+from policies.pii.prefilter import Prefilter
+
+__all__ = ["Allow", "CustomEntity", "Found", "Scanner", "Span", "compile_scanner", "REGIONS"]
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class Span(NamedTuple):
+    """start, end: code points, end exclusive. type: an entity's name. score: 0 to 1."""
+
+    start: int
+    end: int
+    type: str
+    score: float
+
+
+class Found(NamedTuple):
+    """What a gate reports. value: all of it; for entities that are not ``whole``, what was there when it was sure.
+    start, end: characters since the stream began."""
+
+    type: str
+    score: float
+    value: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Allow:
+    """What is left alone though it is found. values: compared without regard to case. domains: of e-mail and web
+    addresses, with all below them. patterns: RE2, over the whole value. Entities that are not ``whole`` are judged by their
+    first characters."""
+
+    values: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
+    patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CustomEntity:
+    """An entity of a policy's own. name: lower case; label: in placeholders, else the name in upper case. patterns: RE2.
+    words: texts as they are, whole words. score: when the threshold is higher it is off."""
+
+    name: str
+    patterns: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    label: str = ""
+    score: float = 0.9
+    ignore_case: bool = True
+
+
+class _Allowed:
+    def __init__(self, allow: Allow) -> None:
+        self._values = frozenset(v.casefold() for v in allow.values)
+        self._domains = tuple(d.casefold().lstrip("@.") for d in allow.domains)
+        self._patterns: list[Any] = []
+        for pattern in allow.patterns:
+            try:
+                self._patterns.append(re2.compile(pattern))
+            except re2.error:
+                raise ValueError(f"an allow pattern is no RE2 pattern: {pattern!r}") from None
+        self.any = bool(self._values or self._domains or self._patterns)
+
+    def __call__(self, value: str) -> bool:
+        folded = value.casefold()
+        if folded in self._values:
+            return True
+        if self._domains and ("@" in value or "://" in value):
+            host = re.split(r"[/?#]", folded.rpartition("@")[2] or folded)[0].partition(":")[0]
+            if any(host == d or host.endswith("." + d) for d in self._domains):
+                return True
+        return any(p.fullmatch(value) for p in self._patterns)
+
+
+@dataclass
+class Scanner:
+    """Use ``compile_scanner``. types, scores: per rule."""
+
+    rules: RuleSet
+    types: tuple[str, ...]
+    scores: tuple[float, ...]
+    labels: dict[str, str]
+    _allowed: _Allowed
+    _prefilter: Prefilter | None
+    worst_hold: dict[str, int] = field(init=False)
+    """Entity to the characters that a gate may hold for it at most."""
+
+    def __post_init__(self) -> None:
+        self.worst_hold = {}
+        for name, hold in zip(self.types, self.rules.worst_hold, strict=True):
+            self.worst_hold[name] = max(hold, self.worst_hold.get(name, 0))
+
+    @property
+    def reach(self) -> int:
+        """Characters that a gate may hold at most."""
+        return self.rules.reach
+
+    def gate(
+        self, on_match: Callable[[Found], str | None], on_overflow: Callable[[int], None] | None = None
+    ) -> Gate:
+        """A gate for one channel. on_match: called once per find; returns what to put in its place, None to leave it. May
+        raise Cut. on_overflow: as ``RuleSet.gate``."""
+        types, scores, allowed = self.types, self.scores, self._allowed
+
+        def decided(hit: Hit) -> str | None:
+            if allowed.any and allowed(hit.value):
+                return None
+            return on_match(Found(types[hit.rule], scores[hit.rule], hit.value, hit.start, hit.end))
+
+        return self.rules.gate(decided, on_overflow)
+
+    def warm(self) -> None:
+        """Make the states that ordinary text meets, and load what the checks need; else the first request pays."""
+        self.rules.warm()
+        self._read(_EXAMPLES, 0, len(_EXAMPLES), [])
+
+    def spans(self, text: str) -> list[Span]:
+        """All finds of a whole text, in order, none in another. Linear in its length."""
+        windows = [(0, len(text))] if self._prefilter is None else self._prefilter.windows(text)
+        out: list[Span] = []
+        for start, end in windows:
+            self._read(text, start, end, out)
+        return out
+
+    def _read(self, text: str, start: int, end: int, out: list[Span]) -> None:
+        hits: list[Hit] = []
+
+        def note(hit: Hit) -> str | None:
+            if self._allowed.any and self._allowed(hit.value):
+                return None
+            hits.append(hit)
+            return "?"
+
+        gate = _Within(self.rules, note, text[max(start - self.rules.look_behind, 0) : start])
+        gate.push(text[start:end])
+        gate.close()
+        at = -1
+        for edit in gate.edits:
+            if edit.text:  # else what the one before has grown by, after a gap longer than the cap
+                at += 1
+                rule = hits[at].rule
+                out.append(Span(start + edit.start, start + edit.end, self.types[rule], self.scores[rule]))
+            elif out:
+                out[-1] = out[-1]._replace(end=start + edit.end)
+
+
+class _Within(RuleGate):
+    """A gate that begins inside a text; before: what stands to the left, for context."""
+
+    def __init__(self, rules: RuleSet, on_match: OnMatch, before: str) -> None:
+        super().__init__(rules, on_match)
+        self._text, self._base = before, -len(before)
+
+
+_NOTHING = Allow()
+_EXAMPLES = (
+    "mail jane.doe@example.com, phone +1 415-555-2671, (415) 555-2671, 020 7946 0958, SSN 536-22-1234, account 12345678, "
+    "card 4111 1111 1111 1111, 4111111111111111, IBAN DE89 3704 0044 0532 0130 00, DE89370400440532013000, ip 10.1.2.3, "
+    "on 2024-04-23T10:15:30.123456 and 25.06.1942 for $1,234.56, 123.456.789-09, NHS 943 476 5919, aadhaar 2341 2341 2346\n"
+)
+REGIONS = ("US", "GB", "DE", "FR", "IT", "NL", "JP", "KR", "AU")
+"""Whose national forms of telephone numbers count by default."""
+
+
+def compile_scanner(
+    entities: Sequence[str],
+    *,
+    threshold: float = 0.5,
+    custom: Sequence[CustomEntity] = (),
+    allow: Allow = _NOTHING,
+    regions: Sequence[str] = REGIONS,
+    cap: int = CAP,
+) -> Scanner:
+    """A scanner for these entities and groups.
+
+    threshold: detectors that are less sure are off. custom: entities of the policy's own. regions: countries (ISO
+    3166) whose telephone numbers count without a word before them. cap: characters held for one undecided match.
+    Raises ValueError for names, patterns and regions that do not exist, MissingExtra for packages that are not
+    installed.
+    """
+    chosen: list[tuple[str, Detector]] = []
+    labels: dict[str, str] = {}
+    for name in resolve(entities):
+        labels[name] = ENTITIES[name].label
+        chosen += [(name, d) for d in detectors(name, tuple(regions)) if d.score >= threshold]
+    fast = all(d.mark for _, d in chosen)
+    for own in custom:
+        if own.name in labels or not _NAME.fullmatch(own.name):
+            raise ValueError(f"custom entity {own.name!r}: the name must be new, of lower case letters, digits and _")
+        labels[own.name] = own.label or own.name.upper()
+        if own.score >= threshold:
+            fast = False
+            chosen.append((own.name, _custom(own)))
+    chosen.sort(key=lambda pair: -pair[1].score)
+    if not chosen:
+        raise ValueError(f"no detector of these entities reaches the threshold {threshold:g}")
+    try:
+        rules = compile_rules([d.rule for _, d in chosen], cap=cap)
+    except RuleError as error:
+        raise ValueError(str(error)) from None
+    return Scanner(
+        rules,
+        tuple(name for name, _ in chosen),
+        tuple(d.score for _, d in chosen),
+        labels,
+        _Allowed(allow),
+        Prefilter([d for _, d in chosen]) if fast else None,
+    )
+
+
+def _custom(own: CustomEntity) -> Detector:
+    rule = Rule(
+        f"custom.{own.name}", own.patterns, own.words, ignore_case=own.ignore_case, whole_word=bool(own.words), value=True
+    )
+    return Detector(rule, own.score, "", Reach.TOKEN)
