@@ -59,7 +59,8 @@ async def test_a_killed_worker_is_replaced_and_costs_only_what_it_held(tmp_path:
         assert bad <= len(tasks), "each connection that the dead worker held, once"
         shown = await metrics(p)
         counted = sum(v for k, v in shown.items() if k.startswith("headgate_requests_total{"))
-        assert good <= counted <= good + bad, "what the dead worker had counted is still there"
+        # a reply that left just before the kill may not have been counted, one on each of its connections at most
+        assert good - len(tasks) <= counted <= good + bad, "what the dead worker had counted is still there"
         assert sum(v for k, v in shown.items() if k.startswith("headgate_worker_restarts_total{")) == 1
         assert sum(v for k, v in shown.items() if k.startswith("headgate_worker_up{")) == 2
         assert await p.stop() == 0
