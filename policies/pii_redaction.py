@@ -247,7 +247,7 @@ restore_tools:
         """Values and placeholders in one pass: half the cost of two gates, and what is put back is not looked at."""
         assert self._scanner is not None
         placeholder, finding = self._placeholder(x, channel, memory), self._finding(x, channel, memory)
-        types, scores, allowed = self._scanner.types, self._scanner.scores, self._scanner._allowed
+        types, scores, allowed = self._scanner.types, self._scanner.scores, self._scanner.allowed
         first = len(rules.rules) - len(types)
 
         def on_match(hit: Hit) -> str | None:

@@ -78,7 +78,7 @@ def sealer(key: bytes) -> Any:
     try:
         found = import_module("cryptography.hazmat.primitives.ciphers.aead")
     except ImportError:
-        raise MissingExtra("the action encrypt needs the library cryptography: install headgate[auth]") from None
+        raise MissingExtra("the action encrypt needs the library cryptography: install headgate[pii]") from None
     return found.AESGCM(key)
 
 

@@ -17,7 +17,7 @@ from policies.contract import PolicyOptions
 from policies.pii.actions import Action, sealer
 from policies.pii.catalogue import ENTITIES, GROUPS
 from policies.pii.entity import MissingExtra
-from policies.pii.scanner import Allow, Scanner, compile_scanner
+from policies.pii.scanner import REGIONS, Allow, Scanner, compile_scanner
 from policies.pii.scanner import CustomEntity as Custom
 
 __all__ = ["CustomEntity", "PiiRedactionOptions", "RestoreTools"]
@@ -85,7 +85,7 @@ class PiiRedactionOptions(PolicyOptions):
     """Addresses, hosts and URLs of these domains, and of those below them, are no secret."""
     allow_patterns: list[str] = Field(default=[], examples=[["\\+1-?555-?01[0-9]{2}"]])
     """Values that match one of these as a whole are no secret; RE2 syntax."""
-    regions: list[str] = Field(default=["US"], examples=[["US", "DE"]])
+    regions: list[str] = Field(default=list(REGIONS), examples=[["US", "DE"]])
     """Countries (ISO 3166) whose telephone numbers count without ``+`` and without a word before them."""
     custom: list[CustomEntity] = []
     """Entities of your own; all of them are looked for."""

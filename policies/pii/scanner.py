@@ -97,13 +97,13 @@ class _Allowed:
 
 @dataclass
 class Scanner:
-    """Use ``compile_scanner``. types, scores: per rule."""
+    """Use ``compile_scanner``. types, scores: per rule. allowed: whether a value is on an allow-list (``any``: there is one)."""
 
     rules: RuleSet
     types: tuple[str, ...]
     scores: tuple[float, ...]
     labels: dict[str, str]
-    _allowed: _Allowed
+    allowed: _Allowed
     _prefilter: Prefilter | None
     worst_hold: dict[str, int] = field(init=False)
     """Entity to the characters that a gate may hold for it at most."""
@@ -123,7 +123,7 @@ class Scanner:
     ) -> Gate:
         """A gate for one channel. on_match: called once per find; returns what to put in its place, None to leave it. May
         raise Cut. on_overflow: as ``RuleSet.gate``."""
-        types, scores, allowed = self.types, self.scores, self._allowed
+        types, scores, allowed = self.types, self.scores, self.allowed
 
         def decided(hit: Hit) -> str | None:
             if allowed.any and allowed(hit.value):
@@ -149,7 +149,7 @@ class Scanner:
         hits: list[Hit] = []
 
         def note(hit: Hit) -> str | None:
-            if self._allowed.any and self._allowed(hit.value):
+            if self.allowed.any and self.allowed(hit.value):
                 return None
             hits.append(hit)
             return "?"
