@@ -134,7 +134,8 @@ class Log:
                 self._stop.wait(self._linger)
                 self._open.wait()
                 self._due = len(self._queue)
-                while self._due or self._carry or self._untold():
+                # the queue may shrink without us: when the reader has gone it is emptied
+                while (self._due and self._queue) or self._carry or self._untold():
                     data, lines, told = self._batch()
                     if self._write(data):
                         self._announced = told

@@ -5,6 +5,7 @@ What must never live here: which tier (tiers.py), work per chunk (pump.py).
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Fields that describe the original body and are wrong for a changed one (RFC 9110 8.8, RFC 9530).
 _OF_THE_BODY = frozenset((b"etag", b"content-md5", b"digest", b"content-digest", b"repr-digest", b"accept-ranges"))
+#: Bytes of a whole reply from which on it is judged in a thread: some milliseconds of work, and other streams wait.
+OFF_LOOP = 65_536
 
 
 async def answer(work: Work, reply: Reply) -> None:
@@ -98,10 +101,12 @@ async def _whole(work: Work, reply: Reply, pump: WholePump) -> None:
     if pump.fault is not None:
         raise pump.fault
     annotate = wants_annotations(work)
-    judged = WholeReply(work.route.dialect, pump.body, partial(gates, work), annotate=annotate)
+    off_loop = len(pump.body) > OFF_LOOP
+    make = partial(WholeReply, work.route.dialect, pump.body, partial(gates, work), annotate=annotate)
+    judged = await asyncio.to_thread(make) if off_loop else make()
     if judged.judges:
         await settle([judge for judge in judged.judges if judge.waits], work.clock)
-    body, changed, cut = judged.result()
+    body, changed, cut = await asyncio.to_thread(judged.result) if off_loop else judged.result()
     if cut == UNREADABLE:
         raise Fault(Kind.BACKEND_PROTOCOL, "a reply that is not what its route promises")
     x.usage = watch_whole(work.route.dialect, pump.body)

@@ -394,3 +394,15 @@ def test_docs_name_every_field() -> None:
     assert not missing, "docs/operations.md, section Log"
     for part in (lines.AttemptLine, lines.FindingLine, lines.UsageLine, lines.Scanned):
         assert not [f for f in part.__struct_fields__ if f"`{f}`" not in text]
+
+
+def test_the_thread_ends_when_the_reader_has_gone(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    log = Log(fd=writing, linger=0.2)  # so that many lines are due in one turn
+    for _ in range(400):
+        log.request(exchange())
+    os.close(reading)
+    log._thread.join(10)
+    assert not log._thread.is_alive(), "it must not spin on lines that are gone"
+    log.request(exchange())
+    assert not log.close(1)
