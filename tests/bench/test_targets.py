@@ -49,7 +49,7 @@ def test_litellm_lists_every_model_that_rows_ask_for(tmp_path: Path, monkeypatch
 def test_default_choice_leaves_out_optional_and_missing_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "missing", lambda t: "not installed" if t.name == "nginx" else None)
     chosen, left_out = targets.choose(None)
-    assert [t.name for t in chosen] == ["direct", "aiohttp", "headgate", "headgate-guard", "headgate-mod"]
+    assert [t.name for t in chosen] == ["direct", "aiohttp", "headgate", "headgate-guard", "headgate-mod", "headgate-log"]
     assert left_out == ["nginx: left out, not installed"]
 
 

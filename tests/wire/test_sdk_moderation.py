@@ -80,10 +80,10 @@ async def test_a_hidden_phrase_in_the_other_apis(redacting: Front) -> None:
     assert old.choices[0].text == HIDDEN
     stream = await c.completions.create(model="demo", prompt="Hello", stream=True, extra_headers=headers)
     assert "".join([e.choices[0].text async for e in stream]) == HIDDEN
-    claude = redacting.client(anthropic.AsyncAnthropic)
-    message = await claude.messages.create(model="demo", max_tokens=500, messages=ASK, extra_headers=headers)
+    messages_client = redacting.client(anthropic.AsyncAnthropic)
+    message = await messages_client.messages.create(model="demo", max_tokens=500, messages=ASK, extra_headers=headers)
     assert message.content[0].type == "text" and message.content[0].text == HIDDEN
-    async with claude.messages.stream(model="demo", max_tokens=500, messages=ASK, extra_headers=headers) as stream_:
+    async with messages_client.messages.stream(model="demo", max_tokens=500, messages=ASK, extra_headers=headers) as stream_:
         assert "".join([piece async for piece in stream_.text_stream]) == HIDDEN
         assert (await stream_.get_final_message()).stop_reason == "end_turn"
 
@@ -128,10 +128,10 @@ async def test_the_helpers_say_that_a_reply_was_ended(blocking: Front) -> None:
     assert "nightjar" not in repr(seen)
     whole = await c.responses.create(model="demo", input="Hello", extra_headers=headers)
     assert whole.status == "incomplete" and "nightjar" not in repr(whole)
-    claude = blocking.client(anthropic.AsyncAnthropic)
-    message = await claude.messages.create(model="demo", max_tokens=500, messages=ASK, extra_headers=headers)
+    messages_client = blocking.client(anthropic.AsyncAnthropic)
+    message = await messages_client.messages.create(model="demo", max_tokens=500, messages=ASK, extra_headers=headers)
     assert message.stop_reason == "refusal" and "nightjar" not in repr(message)
-    async with claude.messages.stream(model="demo", max_tokens=500, messages=ASK, extra_headers=headers) as stream:
+    async with messages_client.messages.stream(model="demo", max_tokens=500, messages=ASK, extra_headers=headers) as stream:
         assert "".join([piece async for piece in stream.text_stream]) == BEFORE
         assert (await stream.get_final_message()).stop_reason == "refusal"
 

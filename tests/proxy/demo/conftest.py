@@ -33,6 +33,6 @@ async def client(running: demo.RunningBackend) -> AsyncIterator[openai.AsyncOpen
 
 
 @pytest.fixture
-async def claude(running: demo.RunningBackend) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def messages_client(running: demo.RunningBackend) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async with anthropic.AsyncAnthropic(base_url=running.url, api_key="none", max_retries=0) as made:
         yield made
