@@ -127,6 +127,10 @@ class Chain(Gate):
         self.reach = sum(gate.reach for gate in gates)
         self.judges = tuple(judge for gate in gates for judge in gate.judges)
 
+    def lead(self, text: str) -> None:
+        for stage in self._stages:
+            stage.gate.lead(text)
+
     def push(self, text: str) -> int:
         start = self._pushed
         self._pushed = end = start + len(text)

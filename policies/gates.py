@@ -77,6 +77,11 @@ class Gate:
     def __init__(self) -> None:
         self.edits: list[Edit] = []
 
+    def lead(self, text: str) -> None:
+        """What stands in front of the channel's first character and is out already: the prompt that a completion goes on
+        with, or what was let go when the channel was interrupted. Called before the first push, or not at all; offsets
+        still count from there. A gate that needs no left context ignores it. Raises nothing."""
+
     def push(self, text: str) -> int:
         """Take the next text; return the offset (since the first push) up to which the text is decided.
 

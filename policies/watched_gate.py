@@ -81,6 +81,17 @@ class _WatchedGate(Gate):
         self._told = False
         self._finding: Finding | None = None
 
+    def lead(self, text: str) -> None:
+        gate = self._gate
+        if gate is None:
+            return
+        try:
+            gate.lead(text)
+        except Exception as error:
+            self._gate = None
+            if _stops(self._applied, self._x, self._seen, self._channel, error, self._spent):
+                self._over = as_cut(error).with_traceback(None)  # raised at the first push
+
     def push(self, text: str) -> int:
         self._pushed += len(text)
         return self._step(text)

@@ -92,6 +92,10 @@ class WindowGate(JudgedGate):
 
     # -- text --------------------------------------------------------------------------------------------------
 
+    def lead(self, text: str) -> None:
+        keep = self._window.context
+        self._context = text[-keep:] if keep else ""
+
     def push(self, text: str) -> int:
         if text:
             self._text.append(text)

@@ -70,8 +70,8 @@ class Line:
         self.edited = False
         self.tail = ""  # text that was undecided when the gate closed
         self._base = 0  # the offset of the gate's first character
-        self._context = ""  # what the gate was given of text that is out
-        self._decided = 0  # as ``cleared``, but for text that is out undecided
+        self._context = ""  # what the gate was told of text that is out
+        self._decided = 0  # how far the gate has decided
         self._first = 0  # the first edit that can still touch text to come
         self._digest = blake2b(digest_size=16) if digest else None
 
@@ -118,21 +118,18 @@ class Line:
             self.push("")
 
     def resume(self, gate: Gate | None) -> None:
-        """The channel speaks again after its end: a new gate, which sees the last undecided text once more, so that what
-        began there can still be found. That text is out; only what follows can be replaced."""
+        """The channel speaks again after its end: a new gate, which is told the last undecided text, so that what began
+        there can still be found. That text is out; only what follows can be replaced."""
         self.gate = gate
         self.closed = self.pending = False
-        self.floor = self.cleared = self.pushed
-        self._base = self._decided = self.pushed - len(self.tail)
+        self.floor = self.cleared = self._base = self._decided = self.pushed
         self._context, self.tail = self.tail, ""
         if gate is not None and self._context:
-            self._clear(gate.push(self._context))
-            if gate.edits:
-                self._take(gate)
+            gate.lead(self._context)
 
     def remember(self, waiting: str) -> None:
         """Before a close: keep what is undecided, for ``resume``. waiting: that part of it which is not out yet."""
-        self.tail = self._context[max(0, self._decided - self._base) :] + waiting
+        self.tail = (self._context if self._decided == self._base else "") + waiting
 
     def release(self) -> None:
         """Let go of everything that is held, decided or not."""

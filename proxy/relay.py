@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from policies.chain import Plan
-from policies.contract import Attempt, Candidate, Exchange, Headers, Kind, Refuse
+from policies.contract import Attempt, Candidate, Channel, Exchange, Headers, Kind, Refuse
 from proxy import jsonio, reading
 from proxy.backends import Backend, candidates
 from proxy.connection import ClientConnection
@@ -93,7 +93,9 @@ async def _settle(plan: Plan, x: Exchange) -> None:
 class Work:
     """The steps of one exchange, and what has to be given back at its end."""
 
-    __slots__ = ("clock", "conn", "doc", "incoming", "lease", "loop", "plan", "relay", "route", "runtime", "skip", "up", "x")
+    __slots__ = (
+        "clock", "conn", "doc", "incoming", "lease", "led", "loop", "plan", "relay", "route", "runtime", "skip", "up", "x",
+    )  # fmt: skip
 
     def __init__(self, relay: Relay, conn: ClientConnection, incoming: Incoming, x: Exchange) -> None:
         self.relay = relay
@@ -109,6 +111,7 @@ class Work:
         self.skip = -1  # the last event of a stored stream that the client has already
         self.up: BackendConnection | None = None
         self.lease: Backend | None = None
+        self.led: set[Channel] = set()  # channels of the reply whose gates know what stands in front
         x.route = self.route.name
         x.dialect = self.route.dialect.name
 

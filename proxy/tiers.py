@@ -91,8 +91,13 @@ def _choices(doc: dict[str, Any]) -> int:
 
 def gates(work: Work, channel: Channel) -> list[Gate]:
     """The gates of one reply channel, in the order of policy.yaml. Raises Cut."""
-    found = [guard(work.x, channel) for guard in work.plan.guard]
-    return [gate for gate in found if gate is not None]
+    found = [gate for guard in work.plan.guard if (gate := guard(work.x, channel)) is not None]
+    if found and channel not in work.led:
+        work.led.add(channel)  # a channel that goes on after its end has its own text in front of it, not the request's
+        if text := work.route.dialect.lead(work.doc, channel):
+            for gate in found:
+                gate.lead(text)
+    return found
 
 
 def wants_annotations(work: Work) -> bool:

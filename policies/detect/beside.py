@@ -20,6 +20,11 @@ class Beside(Gate):
         self._pushed = 0
         self.reach = act.reach if act is not None else 0
 
+    def lead(self, text: str) -> None:
+        self._flag.lead(text)
+        if self._act is not None:
+            self._act.lead(text)
+
     def push(self, text: str) -> int:
         self._pushed += len(text)
         self._flag.push(text)

@@ -27,11 +27,13 @@ __all__ = ["Hit", "OnMatch", "OnOverflow", "RuleGate", "Tester"]
 MEMO_LONGEST = 24  # characters of a chunk that is remembered
 _SLICE = 4096  # characters between looks at the size of the tables
 _UNSEEN, _EDITED, _LEFT = 0, 1, 2
+_OUT = -1  # and below, one number for each rule: a match that ended before the first push, in text that is out
 
 
 class Hit(NamedTuple):
     """A match that is decided. rule: index in the rule set. start, end: characters since the first push; the match
-    may still grow. value: its text, for rules that ask for it, else empty."""
+    may still grow, and may have begun in the text that ``lead`` told of. value: all its text, for rules that ask for it,
+    else empty."""
 
     rule: int
     start: int
@@ -104,6 +106,14 @@ class RuleGate(Gate):
         if self._keeps:
             self._forget(pos)
         return pos
+
+    def lead(self, text: str) -> None:
+        """A match that ends in ``text`` is nobody's business; of one that goes on behind it, what is pushed is treated."""
+        text = text[-(self._cap + self._rules.look_behind) :]
+        self._pos = self._done = self._base = -len(text)
+        strict, self._on_overflow = self._on_overflow, None  # what is out can no longer be held back
+        self.push(text)
+        self._on_overflow = strict
 
     def close(self) -> int:
         self._renew()
@@ -217,7 +227,9 @@ class RuleGate(Gate):
             return
         start = max(reg[1], end - self._cap)
         reg[1] = self._done = end
-        if reg[2] == _EDITED:
+        if reg[2] <= _OUT:
+            self._decided(reg, _OUT - reg[2])
+        elif reg[2] == _EDITED:
             last = self.edits[-1] if self.edits else None
             if last is not None and last.end == start:
                 self.edits[-1] = Edit(last.start, end, last.text)
@@ -227,7 +239,11 @@ class RuleGate(Gate):
     def _decided(self, reg: list[int], rule: int) -> None:
         start, end, _ = reg
         self._done = max(self._done, end)
+        if end <= 0:
+            reg[2] = _OUT - rule
+            return
         value = self._text[start - self._base : end - self._base] if self._keeps else ""
+        start = max(start, 0)
         text = self._on_match(Hit(rule, start, end, value))
         reg[2] = _LEFT if text is None else _EDITED
         if text is not None:
@@ -237,7 +253,7 @@ class RuleGate(Gate):
         if state.core.groups and self._on_overflow is not None:
             held = self._undecided(state)
             if pos - held > self._cap:
-                self._on_overflow(max(held, self._done))
+                self._on_overflow(max(held, self._done, 0))
 
     def _undecided(self, state: State) -> int:
         """Where the first group's undecided text begins."""
@@ -254,6 +270,8 @@ class RuleGate(Gate):
             if pos - held > self._cap:
                 held = pos - self._cap
             clear = held if held > self._done else self._done
+            if clear < 0:  # nothing but text that is out
+                clear = 0
         else:
             clear = pos
         if self._keeps:

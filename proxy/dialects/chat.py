@@ -13,6 +13,7 @@ from policies.contract import Channel, Segment
 from proxy.dialects.choices import ChatCodec, choice_index, choice_parts, choices_of, scrub_choice, top_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
 from proxy.dialects.finder import TRUST, Finder, trust_of
+from proxy.dialects.leading import of_chat
 
 #: Steers generation by text: read as what the application's author wrote.
 _SCHEMAS = ("tools", "functions", "response_format", "structured_outputs", "chat_template_kwargs", "web_search_options")
@@ -110,6 +111,7 @@ class Chat(Dialect):
         "logprobs, token_ids and stop_reason of a choice leave with the text they spell: dropped where that text was changed",
         "token_ids, and logprobs that are out of step with their text, are dropped from every event of a gated stream",
         "prompt_text, prompt_token_ids and prompt_logprobs repeat the request, not the reply: not read",
+        "continue_final_message, prefix and partial: the last message is left context, so a value half in it is found",
     )
 
     def request(self, doc: Any) -> tuple[list[Segment], list[str]]:
@@ -119,6 +121,9 @@ class Chat(Dialect):
             if not _BESIDE_MESSAGES.isdisjoint(doc):
                 _find_beside(find, doc)
         return find.segments, find.opaque
+
+    def lead(self, doc: Any, channel: Channel) -> str:
+        return of_chat(doc, channel)
 
     def parts(self, doc: Any) -> list[Part]:
         parts: list[Part] = []

@@ -11,6 +11,7 @@ from policies.contract import Channel, Segment
 from proxy.dialects.choices import CompletionsCodec, choice_index, choice_parts, choices_of, scrub_choice, top_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
 from proxy.dialects.finder import Finder
+from proxy.dialects.leading import of_completions
 
 _SCHEMAS = ("response_format", "structured_outputs")
 _TEXTS = ("stop", "bad_words")
@@ -29,7 +30,7 @@ class Completions(Dialect):
     )
     rows: ClassVar[tuple[Row, ...]] = (Row("text", "choices[].text", "choices[].text"),)
     notes: ClassVar[tuple[str, ...]] = (
-        "echo puts the prompt into the text: read as text of the reply",
+        "the prompt is left context, so a value half in it is found; echo puts it into the text: read as text of the reply",
         "logprobs (tokens, top_logprobs, text_offset) and token_ids: as for chat",
     )
 
@@ -42,6 +43,9 @@ class Completions(Dialect):
             find.fields(doc, _TEXTS, lambda box, key, at: find.texts(box, key, at, "system", "system"))
             find.opaque_fields(doc, ("prompt_embeds",))
         return find.segments, find.opaque
+
+    def lead(self, doc: Any, channel: Channel) -> str:
+        return of_completions(doc, channel)
 
     def parts(self, doc: Any) -> list[Part]:
         parts: list[Part] = []

@@ -198,6 +198,10 @@ class Dialect:
         """The text of a request, in document order, and the places that no text policy can read."""
         return [], []
 
+    def lead(self, doc: Any, channel: Channel) -> str:
+        """The text of a request that a channel of its reply goes on with, at most its last characters; empty for none."""
+        return ""
+
     def reply(self, doc: Any) -> list[tuple[Channel, Segment]]:
         """The text of a whole reply; assigning a segment's text writes it back."""
         return [

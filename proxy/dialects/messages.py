@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from policies.contract import Channel, Segment
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec, Unreadable, get_path
 from proxy.dialects.finder import Finder, trust_of
+from proxy.dialects.leading import of_messages
 from proxy.dialects.messages_stream import MessagesCodec, content_parts, refusal
 
 
@@ -33,6 +34,7 @@ class Messages(Dialect):
     )
     notes: ClassVar[tuple[str, ...]] = (
         "the signature of a thinking block is dropped when its text was changed, and stop_sequence when any text was",
+        "a last message of the assistant's is left context of the first block",
         "redacted_thinking, images and documents by reference cannot be read",
     )
 
@@ -49,6 +51,9 @@ class Messages(Dialect):
             find.fields(doc, ("tools",), lambda box, key, at: find.schema(box, key, at))
             find.fields(doc, ("stop_sequences",), lambda box, key, at: find.texts(box, key, at, "system", "system"))
         return find.segments, find.opaque
+
+    def lead(self, doc: Any, channel: Channel) -> str:
+        return of_messages(doc, channel)
 
     def parts(self, doc: Any) -> list[Part]:
         if not isinstance(doc, dict):

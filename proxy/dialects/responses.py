@@ -12,6 +12,7 @@ from policies.contract import Channel, Segment
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec, Unreadable
 from proxy.dialects.finder import Finder, trust_of
 from proxy.dialects.items import drop_copies, response_parts
+from proxy.dialects.leading import of_responses
 from proxy.dialects.responses_stream import ResponsesCodec
 
 _OPAQUE = ("previous_response_id", "conversation")
@@ -45,6 +46,7 @@ class Responses(Dialect):
         "*.done, content_part.done, output_item.done and the response of the last event repeat the text: "
         "they get the same replacements",
         "logprobs and output_messages are dropped where the text they spell was changed",
+        "a last item of the assistant's that is in_progress or incomplete is left context",
         "encrypted_content and audio cannot be read; previous_response_id and conversation refer to text kept elsewhere",
     )
 
@@ -63,6 +65,9 @@ class Responses(Dialect):
             )
         find.opaque_fields(doc, _OPAQUE)
         return find.segments, find.opaque
+
+    def lead(self, doc: Any, channel: Channel) -> str:
+        return of_responses(doc, channel)
 
     def parts(self, doc: Any) -> list[Part]:
         if not isinstance(doc, dict):

@@ -47,7 +47,13 @@ class Redactor(Gate):
         self.mark = mark
         self.text = ""
         self.done = 0
+        self.base = 0
         self.reach = max(map(len, phrases))
+
+    def lead(self, text: str) -> None:
+        self.text = text
+        self.base = len(text)
+        self._scan(ended=False)
 
     def push(self, text: str) -> int:
         self.text += text
@@ -66,9 +72,10 @@ class Redactor(Gate):
             if full is None:
                 self.done += 1
             else:
-                self.found(self.done, self.done + len(full))
+                if self.done + len(full) > self.base:
+                    self.found(max(self.done - self.base, 0), self.done + len(full) - self.base)
                 self.done += len(full)
-        return self.done
+        return max(self.done - self.base, 0)
 
     def found(self, start: int, end: int) -> None:
         self.edits.append(Edit(start, end, self.mark))

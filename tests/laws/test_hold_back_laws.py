@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from policies.detect import Rule, RuleError, RuleSet, compile_rules
-from tests.policies.detect.driving import pieces, redacted, streamed
+from policies.detect import Hit, Rule, RuleError, RuleSet, compile_rules
+from tests.policies.detect.driving import applied, drive, pieces, redacted, streamed
 from tests.policies.detect.reference import Slow, slow_matches
 
 LETTERS = "ab1- \n"
@@ -91,6 +91,32 @@ def test_any_cut_gives_the_whole_text_s_result(specs, text, cuts, cap) -> None:
     assert max(held, default=0) <= found.reach
     if cap == 256:
         assert whole == redacted(found, text)
+
+
+@RELAXED
+@given(rule_lists, texts, st.integers(0, 24), st.lists(st.integers(0, 24), max_size=4))
+def test_text_that_is_out_is_left_context(specs, text, seam, cuts) -> None:
+    """What a gate is told of the text in front: behind the seam the same is replaced as if all had been pushed, and of what
+    ends in front of it nothing is said."""
+    rules, _ = made(specs, checks=True)
+    found = compiled(rules)
+    seam = min(seam, len(text))
+    whole = found.gate(lambda hit: f"[{hit.rule}]")
+    whole.push(text)
+    whole.close()
+    behind = [e for e in whole.edits if e.end > seam]
+    told: list[int] = []
+
+    def note(hit: Hit) -> str:
+        assert 0 <= hit.start < hit.end
+        told.append(hit.rule)
+        return f"[{hit.rule}]"
+
+    gate = found.gate(note)
+    gate.lead(text[:seam])
+    out, _ = drive(gate, pieces(text[seam:], [c for c in cuts if c <= len(text) - seam]))
+    assert out == applied(text[seam:], [(max(e.start - seam, 0), e.end - seam, e.text) for e in behind])
+    assert len(told) == sum(bool(e.text) for e in behind)
 
 
 @RELAXED

@@ -312,3 +312,19 @@ async def test_in_shadow_mode_nobody_waits_and_verdicts_become_findings() -> Non
     d.give(9)
     d.close()
     assert d.out == d.text and gate.settled
+
+
+async def test_what_stands_in_front_is_context_and_is_not_asked_about() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def ask(context: str, window: str) -> Cut | None:
+        asked.append((context, window))
+        return None
+
+    gate = WindowGate(ask, option(first=[1], context=6))
+    gate.lead("the prompt so far ")
+    assert gate.push("and more") == 0
+    assert gate.due(0.0)
+    await gate.judge()
+    assert gate.close() == len("and more")
+    assert asked == [("o far ", "and more")]

@@ -29,6 +29,15 @@ def random_pieces(text: str, rng: random.Random, longest: int = 12) -> list[str]
     return out
 
 
+def applied(text: str, edits: Iterable[tuple[int, int, str]]) -> str:
+    """The text with edits done, which come in order."""
+    out, at = "", 0
+    for start, end, new in edits:
+        out += text[at:start] + new
+        at = end
+    return out + text[at:]
+
+
 def drive(gate: Gate, chunks: Sequence[str]) -> tuple[str, list[int]]:
     """The text that left, and how much was held after each push. Asserts that offsets never go back, and that
     nothing is edited that had left before."""
