@@ -98,7 +98,7 @@ def test_every_dependency_has_a_lower_bound_and_a_cap() -> None:
 
 
 def test_heavy_packages_stay_extras() -> None:
-    heavy = {"torch", "transformers", "onnxruntime", "presidio-analyzer", "hyperscan"}
+    heavy = {"torch", "transformers", "onnxruntime", "presidio-analyzer"}
     assert heavy.isdisjoint(pins("requirements-dev.lock"))
     extras = PROJECT["optional-dependencies"]
     declared = {
