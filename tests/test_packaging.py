@@ -103,7 +103,7 @@ def test_heavy_packages_stay_extras() -> None:
     extras = PROJECT["optional-dependencies"]
     declared = {
         need.name
-        for extra in ("torch", "classifier", "presidio", "fast")
+        for extra in ("torch", "classifier", "presidio")
         for need in wanted(extras[extra])
     }
     assert heavy <= declared
