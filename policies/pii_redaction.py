@@ -9,42 +9,29 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Callable
 from typing import Literal
 
-from policies.contract import Channel, Cut, Exchange, Gate, Kind, Policy, Refuse, RequestBody, Segment, at_once
-from policies.detect import Hit, RuleSet, compile_rules
-from policies.gate_chain import compose
-from policies.globs import any_of
+from policies.contract import Channel, Exchange, Gate, Kind, Policy, Refuse, RequestBody, Segment, at_once
 from policies.pii.actions import Action, Keys, encrypt, hashed, mask, redacted
 from policies.pii.catalogue import ENTITIES
+from policies.pii.ner import NAMES, Names, Pieces, Unread
+from policies.pii.ner_merge import with_names
 from policies.pii.options import PiiRedactionOptions
 from policies.pii.placeholders import Forms, tag_of
-from policies.pii.restore import NameTap, Outcome, putting_back
+from policies.pii.replies import Memory, Replies
+from policies.pii.restore import ToolNames
 from policies.pii.rewrite import Found, category, rewrite, taken
-from policies.pii.scanner import Found as Find
-from policies.pii.tally import Tally, place
+from policies.pii.tally import Tally
 from policies.pii.vault import Vault
 
 __all__ = ["PiiRedaction", "PiiRedactionOptions"]
 
 _LARGE = 32_768
 """Characters from which a request's texts are looked at in a thread: a millisecond of work and more."""
+_LARGE_WITH_NAMES = 8_192
+"""The same where they are cut into sentences as well."""
 _KEPT_ELSEWHERE = ("previous_response_id", "conversation")
 _KINDS = ("content", "reasoning", "refusal", "arguments")
-
-
-class _Memory:
-    """What a request leaves for its reply. names: of tools, by choice and number, as the reply tells them."""
-
-    __slots__ = ("names", "vault")
-
-    def __init__(self, vault: Vault) -> None:
-        self.vault = vault
-        self.names: dict[tuple[int, int], str] = {}
-
-    def __repr__(self) -> str:
-        return repr(self.vault)
 
 
 class PiiRedaction(Policy):
@@ -74,25 +61,21 @@ restore_tools:
         o = options
         self._actions: dict[str, Action] = o.actions()
         self._scanner = o.scanner() if self._actions else None
-        self._labels = self._scanner.labels if self._scanner is not None else {}
-        self._partly = frozenset(t for t in self._actions if t in ENTITIES and not ENTITIES[t].whole)
+        wanted = o.names()
+        self._names = Names(o.ner, wanted) if o.ner is not None else None
+        self._labels = {n: NAMES[n] for n in wanted} | (self._scanner.labels if self._scanner is not None else {})
+        self._is_allowed = o.allowed()
         self._tags = {t: tag_of(label) for t, label in self._labels.items()}
-        self._types = {tag: t for t, tag in reversed(self._tags.items())}
         self._exact = frozenset(t for t in self._actions if t in ENTITIES and "secrets" in ENTITIES[t].groups)
         secret = None if o.key is None else o.key.get_secret_value()
         self._keys = Keys(secret or secrets.token_hex(32))
         self._forms = Forms(self._tags.values()) if "pseudonymize" in self._actions.values() else None
-        self._both: RuleSet | None = None
-        if self._forms is not None and self._scanner is not None and {"request", "reply"} <= set(o.on) and o.restore:
-            self._both = compile_rules([*self._forms.rules.rules, *self._scanner.rules.rules])
-        self._replies = "reply" in o.on and bool(self._actions)
+        self._replies = Replies(
+            name, o, actions=self._actions, types={tag: t for t, tag in reversed(self._tags.items())},
+            scanner=self._scanner, forms=self._forms, names=self._names, replaced=self._replaced,
+        )  # fmt: skip
         self._asks = "request" in o.on and bool(self._actions)
         self._roles = frozenset(o.roles)
-        self._channels = frozenset(o.channels)
-        tools = o.restore_tools
-        self._guarded = bool(tools.allow or tools.deny)
-        self._allowed: Callable[[str], bool] = any_of(tools.allow or ["*"])
-        self._denied: Callable[[str], bool] = any_of(tools.deny)
 
     # -- what it takes part in
 
@@ -103,7 +86,7 @@ restore_tools:
     def phases(self) -> frozenset[str]:
         puts_back = self._asks and self._forms is not None and self.options.restore
         request = {"inspect"} if self._asks else set()
-        reply = {"guard"} if self._replies or puts_back else set()
+        reply = {"guard"} if self._replies.on or puts_back else set()
         return frozenset(request | reply | ({"settle"} if self._forms is not None and self._asks else set()))
 
     def describe(self) -> str:
@@ -114,13 +97,22 @@ restore_tools:
         for name, action in self._actions.items():
             by.setdefault(action, []).append(name)
         parts = [f"{a} {', '.join(n[:12])}{f' and {len(n) - 12} more' * (len(n) > 12)}" for a, n in by.items()]
+        if self.options.ner is not None:
+            parts.append(f"names by {self.options.ner.engine}")
         return "; ".join(parts) + f"; in {' and '.join(self.options.on)}"
 
     async def prepare(self) -> None:
         """Make the states that every text meets, so that the first request does not pay for them."""
-        for warmed in (self._scanner, self._forms, self._both):
+        for warmed in (self._scanner, self._forms, self._replies):
             if warmed is not None:
                 warmed.warm()
+        if self._names is not None:
+            await self._names.open()
+
+    async def close(self) -> None:
+        """End the threads of the model."""
+        if self._names is not None:
+            self._names.close()
 
     # -- the request
 
@@ -130,19 +122,39 @@ restore_tools:
             x.find(self.name, "unscanned", count=len(body.opaque), action="block")
             raise Refuse(Kind.UNSCANNABLE, "The request holds content that cannot be checked for personal data.")
         picked = [s for s in segments if category(s) in self._roles]
-        if sum(len(s.text) for s in picked) > _LARGE:
-            found = await asyncio.to_thread(self._look, picked)
+        whose = f"{x.tenant or ''}\0{x.caller or ''}"
+        if sum(len(s.text) for s in picked) > (_LARGE if self._names is None else _LARGE_WITH_NAMES):
+            found, pieces = await asyncio.to_thread(self._look, picked, whose)
         else:
-            found = self._look(picked)
+            found, pieces = self._look(picked, whose)
+        if pieces is not None:
+            found = await self._named(x, picked, found, pieces)
         if found:
             self._rewrite(x, body, found)
 
-    def _look(self, segments: list[Segment]) -> list[Found]:
-        assert self._scanner is not None
-        spans, out = self._scanner.spans, []
+    def _look(self, segments: list[Segment], whose: str) -> tuple[list[Found], Pieces | None]:
+        """What rules find, and what a model is to be asked about."""
+        out = []
+        spans = (lambda text: ()) if self._scanner is None else self._scanner.spans
         for segment in segments:
             if seen := spans(segment.text):
                 out.append(Found(segment, [(s.start, s.end, s.type) for s in seen]))
+        return out, None if self._names is None else self._names.pieces([s.text for s in segments], whose)
+
+    async def _named(self, x: Exchange, picked: list[Segment], found: list[Found], pieces: Pieces) -> list[Found]:
+        """The finds with those of the model."""
+        assert self._names is not None
+        try:
+            names = await self._names.of_request(pieces)
+        except Unread:
+            if self._names.options.on_error == "closed":
+                raise
+            x.find(self.name, "names", action="unread")
+            return found
+        out, inside = with_names(found, picked, names, self._actions, self._is_allowed)
+        tally = Tally(self.name, x)
+        for segment, type in inside:
+            tally.note(type, segment.where.partition("#")[0], "flag")
         return out
 
     def _rewrite(self, x: Exchange, body: RequestBody, found: list[Found]) -> None:
@@ -158,7 +170,7 @@ restore_tools:
         vault = None
         if any(self._actions[t] == "pseudonymize" for t in types):
             vault = self._vault(x, body, found)
-            x.notes[self.name] = _Memory(vault)
+            x.notes[self.name] = Memory(vault, ToolNames(self._replies.trusts))
         tenant = x.tenant or ""
 
         def replace(type: str, value: str) -> str | None:
@@ -172,7 +184,7 @@ restore_tools:
     def _vault(self, x: Exchange, body: RequestBody, found: list[Found]) -> Vault:
         assert self._forms is not None
         segments = body.segments
-        if self._guarded:  # placeholders that a tool was told come back from the conversation: they are ours
+        if self._replies.guarded:  # placeholders that a tool was told come back from the conversation: they are ours
             segments = [s for s in segments if s.trust not in ("assistant", "tool")]
         keyed = self.options.numbering == "keyed" or any(o.startswith(_KEPT_ELSEWHERE) for o in body.opaque)
         # Where the backend keeps earlier turns, numbers that begin anew would be those of other values there.
@@ -195,76 +207,7 @@ restore_tools:
     # -- the reply
 
     def guard(self, x: Exchange, channel: Channel) -> Gate | None:
-        memory: _Memory | None = x.notes.get(self.name)
-        gates: list[Gate] = []
-        if memory is not None and self._guarded and channel.field == "name":
-            gates.append(NameTap(lambda name: memory.names.__setitem__((channel.choice, channel.tool), name)))
-        detects = self._replies and self._looks_at(channel)
-        restores = memory is not None and self.options.restore
-        if detects and restores and memory is not None and self._both is not None:
-            gates.append(self._doing_both(self._both, x, channel, memory))
-        elif detects and self._scanner is not None:
-            gates.append(self._scanner.gate(self._finding(x, channel, memory)))
-        elif restores and memory is not None:
-            gates.append(self._restoring(x, channel, memory))
-        return compose(gates)
-
-    def _looks_at(self, channel: Channel) -> bool:
-        return not self._channels or channel.kind in self._channels or channel.field in self._channels
-
-    def _finding(self, x: Exchange, channel: Channel, memory: _Memory | None) -> Callable[[Find], str | None]:
-        """What happens to a value that the model brings up."""
-        tally, where, tenant = Tally(self.name, x), place(channel), x.tenant or ""
-        own = memory.vault.own if memory is not None else ()
-
-        def on_match(hit: Find) -> str | None:
-            if hit.value in own:  # the client's own: it told us
-                return None
-            action = self.options.reply_action or self._actions[hit.type]
-            if action == "pseudonymize" or (hit.type in self._partly and action not in ("block", "flag")):
-                action = "redact"  # of the second kind the gate does not know all, and swallows the rest
-            tally.note(hit.type, where, action)
-            if action == "block":
-                raise Cut(hit.type, self.options.message, at=hit.start)
-            return self._replaced(action, hit.type, hit.value, tenant)
-
-        return on_match
-
-    def _placeholder(self, x: Exchange, channel: Channel, memory: _Memory) -> Callable[[Hit], str | None]:
-        """What happens to a placeholder."""
-        tally, where = Tally(self.name, x), place(channel)
-
-        def told(tag: str, outcome: Outcome) -> None:
-            tally.note(self._types[tag], where, outcome)
-
-        return putting_back(memory.vault, told, put_back=self._puts_back(channel, memory))
-
-    def _restoring(self, x: Exchange, channel: Channel, memory: _Memory) -> Gate:
-        assert self._forms is not None
-        return self._forms.rules.gate(self._placeholder(x, channel, memory))
-
-    def _doing_both(self, rules: RuleSet, x: Exchange, channel: Channel, memory: _Memory) -> Gate:
-        """Values and placeholders in one pass: half the cost of two gates, and what is put back is not looked at."""
-        assert self._scanner is not None
-        placeholder, finding = self._placeholder(x, channel, memory), self._finding(x, channel, memory)
-        types, scores, allowed = self._scanner.types, self._scanner.scores, self._scanner.allowed
-        first = len(rules.rules) - len(types)
-
-        def on_match(hit: Hit) -> str | None:
-            if hit.rule < first:
-                return placeholder(hit)
-            if allowed.any and allowed(hit.value):
-                return None
-            return finding(Find(types[hit.rule - first], scores[hit.rule - first], hit.value, hit.start, hit.end))
-
-        return rules.gate(on_match)
-
-    def _puts_back(self, channel: Channel, memory: _Memory) -> bool:
-        """A tool whose name is not known when its arguments come gets no values where only some tools may."""
-        if not self._guarded or channel.kind != "arguments":
-            return True
-        name = memory.names.get((channel.choice, channel.tool), "")
-        return bool(name) and channel.field != "name" and self._allowed(name) and not self._denied(name)
+        return self._replies.gate(x, channel)
 
     @at_once
     def settle(self, x: Exchange) -> None:

@@ -16,6 +16,13 @@ __all__ = ["AT_BEGIN", "AT_END", "Alphabet", "CharClass", "holds"]
 
 # What a character is to its neighbours.
 _ASCII_WORD, _NEWLINE, _WORD, AT_BEGIN, AT_END = 1, 2, 4, 8, 16
+# For escapes. What a character is: a backslash, a percent sign, a letter of a short escape, u, x, a hex digit.
+_SLASH, _PERCENT, _SHORT, _U, _X, _HEX = 32, 64, 128, 256, 512, 1024
+_SIGNS = _SLASH | _PERCENT | _SHORT | _U | _X | _HEX
+# What came before: the last character of an escape; how many hex digits an escape still wants (1 to 4, three bits).
+_ESCAPED, _WANTS = 2048, 4096
+_ROLES = {"\\": _SLASH, "%": _PERCENT, "u": _U, "x": _X} | dict.fromkeys("nrtv", _SHORT) | dict.fromkeys("abf", _SHORT | _HEX)
+_ROLES |= dict.fromkeys("0123456789ABCDEFcde", _HEX)
 _MOST_CHARS = 20_000  # remembered; a text of all of Unicode must not fill the memory
 
 
@@ -53,6 +60,8 @@ def holds(before: int, after: int) -> int:
     out |= Zero.EDGE if (before ^ after) & _ASCII_WORD else Zero.NO_EDGE
     if not before & _WORD:
         out |= Zero.NO_WORD_BEFORE
+    if not before & _WORD or before & _ESCAPED:
+        out |= Zero.NO_WORD_OR_ESCAPE
     if not after & _WORD:
         out |= Zero.NO_WORD_AFTER
     return int(out)
@@ -72,6 +81,16 @@ def _in_word(char: str) -> bool:
         return False
     code = ord(char)
     return code < 0xE00 or not any(low <= code <= high for low, high in _UNSPACED)
+
+
+def _progress(before: int, char: int) -> int:
+    """How far an escape has come: ``\\n``, ``\\x3d``, ``\\u003d``, ``%3D``. before: of the character before."""
+    wanted = before // _WANTS & 7
+    if wanted and char & _HEX:
+        return _ESCAPED if wanted == 1 else (wanted - 1) * _WANTS
+    if before & _SLASH and char & (_SHORT | _U | _X):
+        return _ESCAPED if char & _SHORT else _WANTS * (4 if char & _U else 2)
+    return _SLASH if char & _SLASH else _WANTS * 2 if char & _PERCENT else 0
 
 
 class Alphabet:
@@ -95,14 +114,21 @@ class Alphabet:
         self._kinds = (_ASCII_WORD if asked & (Zero.EDGE | Zero.NO_EDGE) else 0) | (
             _NEWLINE if asked & (Zero.LINE_BEGIN | Zero.LINE_END) else 0
         )
-        self._kinds |= _WORD if asked & (Zero.NO_WORD_BEFORE | Zero.NO_WORD_AFTER) else 0
+        self._kinds |= _WORD if asked & (Zero.NO_WORD_BEFORE | Zero.NO_WORD_AFTER | Zero.NO_WORD_OR_ESCAPE) else 0
+        self._escapes = bool(asked & Zero.NO_WORD_OR_ESCAPE)
+        self._kinds |= _SIGNS if self._escapes else 0
         # Of the character before, less counts: what only looks ahead makes no more states.
         self.past = (_ASCII_WORD if asked & (Zero.EDGE | Zero.NO_EDGE) else 0) | (
             _NEWLINE if asked & Zero.LINE_BEGIN else 0
         )
-        self.past |= (_WORD if asked & Zero.NO_WORD_BEFORE else 0) | (
+        self.past |= (_WORD if asked & (Zero.NO_WORD_BEFORE | Zero.NO_WORD_OR_ESCAPE) else 0) | (
             AT_BEGIN if asked & (Zero.BEGIN | Zero.LINE_BEGIN) else 0
         )
+
+    def behind(self, kind: int, char: CharClass) -> int:
+        """What counts of a character once it is the one before. kind: the same of the one before it."""
+        out = char.kind & self.past
+        return out | _progress(kind, char.kind) if self._escapes else out
 
     def of(self, char: str) -> CharClass:
         """The class of a character."""
@@ -117,7 +143,7 @@ class Alphabet:
         code = ord(char)
         members = frozenset([*self._small.get(code, ()), *(n for n in self._large if self._sets[n].has(code))])
         kind = (_NEWLINE if char == "\n" else 0) | (_WORD if _in_word(char) else 0)
-        kind = (kind | (_ASCII_WORD if kind & _WORD and code < 128 else 0)) & self._kinds
+        kind = (kind | (_ASCII_WORD if kind & _WORD and code < 128 else 0) | _ROLES.get(char, 0)) & self._kinds
         skip, other = 0, []
         if self._views:
             skip = (View.INVISIBLE if invisible(char) else 0) | (View.MARKS if mark(char) else 0)

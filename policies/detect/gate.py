@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from policies.contract import Edit, Gate
-from policies.detect.machine import APPEND, CLEAR, FIRST, MOST_ENTRIES, ONE, Check, Machine, Move, State
+from policies.detect.machine import APPEND, CLEAR, FIRST, MOST_ENTRIES, ONE, SHIFT, Check, Machine, Move, State
 from policies.detect.turn import ACCEPT, SURE
 
 __all__ = ["Hit", "OnMatch", "OnOverflow", "RuleGate", "Tester"]
@@ -165,6 +165,8 @@ class RuleGate(Gate):
                     regs = [*regs, pos - 1]
                 elif code == FIRST:
                     regs = regs[:1]
+                elif code == SHIFT:
+                    regs = [*regs[1:], pos - 1]
                 else:
                     self._regs = regs
                     state = self._act(state, pos)
@@ -194,11 +196,14 @@ class RuleGate(Gate):
             reg = self._regs[check.group] if check.group < len(self._regs) else place
             end = place + check.at
             # A decided match is judged anew, from where it began, before it may grow.
-            start = max(_start(reg), end - self._cap, self._done if isinstance(reg, int) else 0) - self._base
-            before = self._text[max(start - self._rules.look_behind, 0) : start]
-            value = self._text[start : end - self._base]
-            state = check.then(self._rules.passes(check.rule, value, before))
+            start = max(_start(reg), end - self._cap, self._done if isinstance(reg, int) else 0)
+            state = check.then(self._judged(check.rule, start, end))
         return state
+
+    def _judged(self, rule: int, start: int, end: int) -> bool:
+        first = start - self._base
+        before = self._text[max(first - self._rules.look_behind, 0) : first]
+        return self._rules.passes(rule, self._text[first : end - self._base], before)
 
     def _apply(self, move: Move, place: int) -> None:
         """Do what a move says to the registers. place: the offset of the character."""

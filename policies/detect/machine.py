@@ -13,16 +13,18 @@ from dataclasses import dataclass
 
 from policies.detect.alphabet import AT_BEGIN, AT_END, Alphabet, CharClass
 from policies.detect.nfa import Nfa
-from policies.detect.turn import EMIT, PENDING, SURE, Facts, Field, Group, Turn
+from policies.detect.turn import EMIT, PENDING, SURE, Facts, Field, Group, Turn, Verdict
 
-__all__ = ["APPEND", "CLEAR", "FIRST", "MOST_ENTRIES", "MOST_MEMOS", "ONE", "Check", "Machine", "Move", "State"]
+__all__ = ["APPEND", "CLEAR", "FIRST", "MOST_ENTRIES", "MOST_MEMOS", "ONE", "SHIFT", "Check", "Machine", "Move", "State"]
 
-# What happens to the registers, in short: nothing, all go, a new one alone, a new one more, the first alone, other.
-NOTHING, CLEAR, ONE, APPEND, FIRST, OTHER = range(6)
+# What happens to the registers, in short: nothing, all go, a new one alone, a new one more, the first alone, a new one
+# more and the first goes, other.
+NOTHING, CLEAR, ONE, APPEND, FIRST, SHIFT, OTHER = range(7)
 MOST_ENTRIES = 150_000  # entries of all rows, some 100 bytes each; more are thrown away, all at once
 # Whole chunks remembered, some 270 bytes each. The words of a language come back; numbers and ids do not, and would fill
 # any memory: when they were bounded with the rows alone a proxy grew by 2 kB per request over 100,000 requests.
 MOST_MEMOS = 16_384
+_UNDO = 1024  # moves
 
 
 @dataclass(slots=True, eq=False)
@@ -40,17 +42,17 @@ class Check:
     __slots__ = ("_branch", "_core", "_made", "_verdicts", "at", "group", "rule")
 
     def __init__(
-        self, core: Core, branch: CharClass, verdicts: tuple[bool, ...], group: int, rule: int, at: int
+        self, core: Core, branch: CharClass, verdicts: tuple[Verdict, ...], group: int, rule: int, at: int
     ) -> None:
         self._core = core
         self._branch = branch
         self._verdicts = verdicts
-        self._made: dict[bool, State] = {}
+        self._made: dict[Verdict, State] = {}
         self.group = group
         self.rule = rule
         self.at = at
 
-    def then(self, verdict: bool) -> State:
+    def then(self, verdict: Verdict) -> State:
         found = self._made.get(verdict)
         if found is None:
             found = self._core.machine.move(self._core, self._branch, (*self._verdicts, verdict))
@@ -97,6 +99,14 @@ class Core:
         self.memo: dict[str, tuple[State, tuple[int, ...]]] = {}
         self.waits = next((i for i, g in enumerate(groups) if g.stage == PENDING), -1)
 
+    def undo(self) -> None:
+        """Refer to no state any more. One that a gate still stands on works as before: what it needs is made anew."""
+        for states in (self.arrivals, self.moves):
+            for state in list(states.values()):
+                state.clear()
+            states.clear()
+        self.memo.clear()
+
 
 class Machine:
     """The states of one automaton. epoch counts how often they were thrown away because there were too many."""
@@ -108,6 +118,7 @@ class Machine:
         self.alphabet = Alphabet(nfa, views)
         self._field = Field(nfa, facts)
         self._cores: dict[tuple[int, tuple[Group, ...]], Core] = {}
+        self._old: list[Core] = []  # thrown away, and not yet undone
         self.end_class = CharClass(frozenset(), AT_END)
         self.epoch = 0
         self.entries = 0
@@ -117,6 +128,10 @@ class Machine:
     def begin(self) -> State:
         """The state before any text."""
         return self._arrive(self._core(AT_BEGIN & self.alphabet.past, ()), (), (), 0)
+
+    def after(self, char: str) -> State:
+        """The state behind a character, nothing of a match before it."""
+        return self._arrive(self._core(self.alphabet.behind(0, self.alphabet.of(char)), ()), (), (), 0)
 
     def again(self, state: State) -> State:
         """The same state among those that are kept now."""
@@ -132,15 +147,24 @@ class Machine:
 
     def forget(self) -> None:
         """Throw all states away. Gates move over to the new ones by themselves."""
+        self._old += self._cores.values()
         self._cores = {}
         self.entries = self.memos = 0
         self.epoch += 1
+
+    def _undo(self) -> None:
+        """Undo some of the states that were thrown away. They refer to each other in circles: the garbage collector would
+        stop everything for half a second to find them all. Twice as many as were made meanwhile, and not each with one
+        that is made: where as much goes as comes the collector never looks at the new ones, and then at all at once."""
+        for core in self._old[-2 * _UNDO :]:
+            core.undo()
+        del self._old[-2 * _UNDO :]
 
     def remembered(self) -> None:
         """A chunk was remembered; when there are too many, all of them go, and the states stay."""
         self.memos += 1
         if self.memos > MOST_MEMOS:
-            for core in self._cores.values():
+            for core in list(self._cores.values()):  # whole replies are judged in threads, and make cores meanwhile
                 core.memo.clear()
             self.memos = 0
 
@@ -179,14 +203,16 @@ class Machine:
             state = core.moves[index] = self._arrive(after, ops, keep, len(groups))
         return state
 
-    def move(self, core: Core, branch: CharClass, verdicts: tuple[bool, ...]) -> State:
+    def move(self, core: Core, branch: CharClass, verdicts: tuple[Verdict, ...]) -> State:
         """What a character does. verdicts: how the checks on the way have gone; one more is asked for by Check."""
         self.made += 1
+        if self._old and not self.made % _UNDO:
+            self._undo()
         turn = Turn(self._field, core.kind, core.groups, branch, verdicts)
         asked = turn.play()
         if asked is not None:
             return State(core, Check(core, branch, verdicts, *asked), OTHER)
-        kind = branch.kind & self.alphabet.past
+        kind = self.alphabet.behind(core.kind, branch)
         groups = tuple([Group(tuple(sorted(g.positions)), g.rule, g.stage, g.now) for g in turn.live])
         keep = tuple([g.index for g in turn.live])
         return self._arrive(self._core(kind, groups), tuple(turn.ops), keep, len(core.groups))
@@ -199,4 +225,6 @@ def _code(core: Core, move: Move | None, old: int) -> int:
         return OTHER
     if move.keep == tuple(range(old + 1)):
         return APPEND if old else ONE
+    if old > 1 and move.keep == tuple(range(1, old + 1)):
+        return SHIFT
     return {(): CLEAR, (old,): ONE, (0,): FIRST}.get(move.keep, OTHER)

@@ -6,6 +6,7 @@ text; actions (who asks for a gate says what a match means).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -59,7 +60,9 @@ class Rule:
     ``View``; ``spaced`` is for phrases. validate: judges a candidate's text; one that it refuses is no match.
     context: judges the text before it, up to ``look_behind`` characters; it may already have left. A rule whose
     matches have no greatest length is judged once per candidate, at its shortest. value: whoever gets the match
-    needs all of its text, so it is decided when it can no longer grow.
+    needs all of its text, so it is decided when it can no longer grow. escapes: for ``whole_word``, the last character of
+    an escape (``\\n``, ``\\x3d``, ``\\u003d``, ``%3D``, as in JSON within a string, a log, a URL) is no letter beside the match;
+    ``context`` then gets what it stands for.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Rule:
     context: Callable[[str], bool] | None = None
     look_behind: int = 64
     value: bool = False
+    escapes: bool = False
 
 
 class Match(NamedTuple):
@@ -125,9 +129,22 @@ class RuleSet:
 
     def passes(self, rule: int, value: str, before: str) -> bool:
         one = self.rules[rule]
-        if one.context is not None and not one.context(before[-one.look_behind :] if one.look_behind else ""):
+        if one.context is not None and not one.context(left_of(one, before)):
             return False
         return one.validate is None or one.validate(value)
+
+
+_ESCAPE = re.compile(r"(?:\\(?:([abfnrtv])|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))|%([0-9A-Fa-f]{2}))\Z")
+_MEANT = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+
+
+def left_of(rule: Rule, before: str) -> str:
+    """What a rule's ``context`` is asked about. before: at least ``look_behind`` characters, if there are as many."""
+    before = before[-rule.look_behind :] if rule.look_behind else ""
+    if rule.escapes and ("\\" in before[-6:] or "%" in before[-3:]) and (found := _ESCAPE.search(before)):
+        meant = _MEANT[found[1]] if found[1] else chr(int(found[2] or found[3] or found[4], 16))
+        return before[: found.start()] + meant
+    return before
 
 
 def _ends(edits: list[Edit]) -> list[int]:
@@ -171,7 +188,8 @@ def _add(nfa: Nfa, number: int, rule: Rule) -> Facts:
         raise PatternError("the view 'spaced' is for phrases; write patterns with their gaps")
     if not rule.patterns and not rule.phrases:
         raise PatternError("it has neither patterns nor phrases")
-    around = (int(Zero.NO_WORD_BEFORE), int(Zero.NO_WORD_AFTER)) if rule.whole_word else (0, 0)
+    left = Zero.NO_WORD_OR_ESCAPE if rule.escapes else Zero.NO_WORD_BEFORE
+    around = (int(left), int(Zero.NO_WORD_AFTER)) if rule.whole_word else (0, 0)
     bounded = True
     for pattern in rule.patterns:
         node = parse(pattern, ignore_case=rule.ignore_case)

@@ -28,6 +28,7 @@ class Zero(IntFlag):
     NO_EDGE = 32  # \B
     NO_WORD_BEFORE = 64  # whole_word: any script
     NO_WORD_AFTER = 128
+    NO_WORD_OR_ESCAPE = 256  # NO_WORD_BEFORE, and behind an escape such as the n of \n
 
 
 @dataclass(slots=True, frozen=True)

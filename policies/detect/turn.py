@@ -22,11 +22,15 @@ from policies.detect.alphabet import AT_END, CharClass, holds
 from policies.detect.nfa import Nfa
 from policies.detect.step import Step
 
-__all__ = ["ACCEPT", "EMIT", "PENDING", "SURE", "Facts", "Field", "Group", "Turn"]
+__all__ = ["ACCEPT", "EMIT", "PENDING", "SURE", "Facts", "Field", "Group", "Turn", "Verdict"]
 
 ACCEPT, EMIT = 0, 1  # what a turn does to a register: note the end of a candidate; decide the match
 OPEN, PENDING, SURE = 0, 1, 2  # a group's stage: nothing complete, complete but not decided, decided and growing
 _MOST_GROUPS = 64  # candidates of checked rules alive at once
+
+
+Verdict = bool | frozenset[int]
+"""Of a candidate: it is a match or it is none; or the rules of which nothing that begins where it does is a match."""
 
 
 class Facts(NamedTuple):
@@ -73,7 +77,7 @@ class Field:
 
 
 class _Live:
-    __slots__ = ("index", "now", "positions", "rule", "stage")
+    __slots__ = ("dead", "index", "now", "positions", "rule", "stage")
 
     def __init__(self, group: Group, index: int) -> None:
         self.positions: set[int] = set(group.positions)
@@ -81,6 +85,7 @@ class _Live:
         self.stage = group.stage
         self.now = group.now
         self.index = index
+        self.dead: frozenset[int] = frozenset()
 
 
 class _Asked(Exception):
@@ -94,7 +99,7 @@ class Turn:
     __slots__ = ("_branch", "_count", "_field", "_truth", "_verdicts", "live", "ops")
 
     def __init__(
-        self, field: Field, kind: int, groups: Sequence[Group], branch: CharClass, verdicts: tuple[bool, ...]
+        self, field: Field, kind: int, groups: Sequence[Group], branch: CharClass, verdicts: tuple[Verdict, ...]
     ) -> None:
         self._field = field
         self._branch = branch
@@ -128,7 +133,7 @@ class Turn:
                 return
 
     def _consume(self) -> None:
-        field, step, branch, truth = self._field, self._field.step, self._branch, self._truth
+        step, branch, truth = self._field.step, self._branch, self._truth
         seen: set[int] = set()
         inside: set[int] = set()
         old, self.live = self.live, []
@@ -139,9 +144,18 @@ class Turn:
         taken = set() if branch.kind & AT_END else step.begin(branch, truth, inside)
         if taken or inside:
             group = _Live(_NEW, self._count)
-            crowded = len(old) >= _MOST_GROUPS
+            if len(old) >= _MOST_GROUPS:
+                self._crowded()
             self.live.append(group)
-            self._advanced(group, taken - field.checked if crowded else taken, seen, inside)
+            self._advanced(group, taken, seen, inside)
+
+    def _crowded(self) -> None:
+        """The oldest candidate that waits for a check is given up: what is judged has seldom begun so long ago."""
+        checked = self._field.checked
+        for group in self.live:
+            if group.stage == OPEN and not group.positions.isdisjoint(checked):
+                group.positions -= checked
+                return
 
     def _advanced(self, group: _Live, reached: set[int], seen: set[int], inside: set[int]) -> bool:
         """Give a group its new positions; True when a candidate is complete, so that later groups are gone."""
@@ -161,7 +175,7 @@ class Turn:
     def _complete(self, group: _Live, rules: set[int], at: int) -> bool:
         """Some rules' candidates are complete: the first that passes its check has it; False when none does."""
         for rule in sorted(rules):
-            if not self._passes(group, rule, at):
+            if rule in group.dead or not self._passes(group, rule, at):
                 continue
             self.ops.append((ACCEPT, group.index, at))
             group.now = at == 1 and not group.positions.isdisjoint(self._field.step.conditional)
@@ -176,9 +190,13 @@ class Turn:
             return True
         if not self._verdicts:
             raise _Asked(group.index, rule, at)
-        if self._verdicts.pop(0):
+        verdict = self._verdicts.pop(0)
+        if isinstance(verdict, frozenset):
+            group.dead = verdict
+            group.positions = {p for p in group.positions if self._field.rule_of(p) not in verdict}
+        elif verdict:
             return True
-        if not fact.bounded:  # one check per candidate, at its shortest: or time would grow with the square
+        elif not fact.bounded:  # one check per candidate, at its shortest: or time would grow with the square
             group.positions = {p for p in group.positions if self._field.rule_of(p) != rule}
         return False
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from policies.pii.address import ENTITIES as ADDRESS
 from policies.pii.contact import ENTITIES as CONTACT
 from policies.pii.contact import phone_detectors
 from policies.pii.crypto import ENTITIES as CRYPTO
@@ -19,7 +20,7 @@ from policies.pii.secrets import ENTITIES as SECRETS
 
 __all__ = ["ENTITIES", "GROUPS", "OPT_IN", "detectors", "resolve"]
 
-_FAMILIES = (CONTACT, PAYMENT, NATIONAL, NETWORK, SECRETS, CRYPTO, PERSONAL)
+_FAMILIES = (CONTACT, PAYMENT, NATIONAL, NETWORK, SECRETS, CRYPTO, PERSONAL, ADDRESS)
 ENTITIES: dict[str, Entity] = {entity.name: entity for family in _FAMILIES for entity in family}
 """Name to entity, families in the order of docs/pii.md."""
 

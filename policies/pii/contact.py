@@ -11,7 +11,20 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from policies.pii.entity import Detector, Entity, Reach, detector, digits_of, near, optional
+from policies.pii.entity import (
+    Detector,
+    Entity,
+    Hinted,
+    Reach,
+    detector,
+    digits_of,
+    near,
+    optional,
+    other_number,
+    remembered,
+    words_before,
+)
+from policies.pii.words import PHONE
 
 __all__ = ["ENTITIES", "phone_detectors"]
 
@@ -42,44 +55,77 @@ def _no_user_info(before: str) -> bool:
     return _USER_INFO.search(before) is None
 
 
-# A number's own words in the languages that the catalogue knows.
-_PHONE_WORDS = (
-    r"phone|telephone|tel\b|tél|telefon|telefono|teléfono|telefone|telefoon|mobile|mobil|móvil|mob\b|ph\b|cell\b|cellular|"
-    r"handy|fax|pager|landline|hotline|helpline|call(?:ing|ed|s)?\b|ring\b|dial|reach|text me|sms|my number|"
-    r"whats ?app|viber|signal|contact|rückruf|anruf|ruf\b|bel\b|llám|numéro|numero\b|número|ligue|celular|komórk|zadzwo|puhelin|"
-    r"电话|電話|手机|手機|号码|携帯|전화|휴대폰|연락처|फ़ोन|فون|هاتف"
+_NO_CALL = words_before(
+    r"<<(?:account|acct|a/c|konto\w*|iban|passport|licen[cs]e|ssn|social security|zip|postcode|postal code|plz|isbn|口座|계좌|"
+    r"账号|账户)"
+    r"[^\n.]{0,12}\z|<<id[^A-Za-z0-9]{0,3}\z"
 )
-_NO_CALL = r"(?i)(?:order|ticket|invoice|case|account|ref)\W{0,3}(?:no\W|number|#)?[^\n]{0,12}\Z|\bid\W{0,3}\Z"
-_CALL = near(_PHONE_WORDS, unless=_NO_CALL)
+_CALL = near(PHONE, gap=36, unless=lambda before: other_number(before) or _NO_CALL(before))
 _RECORD = re.compile(r"@[A-Za-z0-9.-]+\.[A-Za-z]{2,}[\"']?[,;|\t] ?[\"']?\Z")  # a row: the column after the address
 _COLUMN = frozenset(",;|\t \"'")
+# The second of two: "0151 2345678 or".
+_SECOND = re.compile(
+    r"\A(.*?)[+(]?\d[\d ()./+-]{5,24}?\s?(?:[,/|&]|、|or|and|oder|bzw\.|und|ou|et|o|y|e|of|en|lub|i|または|或|또는)\s?\Z", re.S
+)
 _INSIDE = re.compile(r"\d[ .:\-/]?\(?\Z|[\w-][-_]\Z|[#$€£¥] ?\+?\Z|(?i:isbn|\bid)\W{0,3}\Z")
 
 
+# What stands before it in any case.
+_TO_SECOND = re.compile(r"[\d ()./+-]\s?(?:[,/|&]|、|or|and|oder|bzw\.|und|ou|et|o|y|e|of|en|lub|i|または|或|또는)\s?\Z")
+
+
+@remembered
 def _spoken_for(before: str) -> bool:
-    return _CALL(before) or (before[-1:] in _COLUMN and _RECORD.search(before) is not None)
+    if _CALL(before):
+        return True
+    if before[-1:] in _COLUMN and _RECORD.search(before) is not None:
+        return True
+    if _TO_SECOND.search(before[-12:]) is None:
+        return False
+    first = _SECOND.match(before)
+    return first is not None and _CALL(first[1])
 
 
+@remembered
 def _alone(before: str) -> bool:
-    """Not the tail of something longer, a GUID or a price."""
-    return _INSIDE.search(before[-12:]) is None
+    """Not the tail of something longer, a GUID, a price or an order."""
+    return _INSIDE.search(before[-12:]) is None and not other_number(before)
 
 
-_GAP = r"[ .\-/()\x{a0}\x{2011}]{0,3}"
-_EXTENSION = r"(?: ?(?:x|ext\.? ?|#)\d{1,6})?"
-_INTERNATIONAL = rf"\(?\+ ?\(?[1-9](?:{_GAP}\d){{6,14}}{_EXTENSION}"
+_GAP = r"[ .\-/()\x{a0}\x{2010}-\x{2013}\x{202f}\x{2212}\x{ff08}\x{ff09}\x{ff0d}]{0,3}"
+_EXTENSION = r"(?:(?: ?x|,? ?(?:[Ee]xt\.? ?|extension |Durchwahl |poste |int\.? ?|内線|내선 ?)|#)\d{1,6})?"
+_INTERNATIONAL = rf"\(?[+\x{{ff0b}}] ?\(?[1-9](?:{_GAP}\d){{6,14}}{_EXTENSION}"
 _NATIONAL = rf"\(?\d(?:{_GAP}\d){{6,14}}{_EXTENSION}"
 _MARK = r"\d(?:[^A-Za-z\d\n]{0,3}\d){6}"
+_MAIN = re.compile(r",? ?(?:x|[Ee]xt|#|Durchwahl|poste|int|内線|내선)")
 _DATE = re.compile(r"^(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4})(?:\D|$)")
 _DOTTED = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}\Z")
 _DECIMAL = re.compile(r"\d+\.\d+\Z")
+# A day without signs between, an amount in thousands, a decimal fraction.
+_NO_NUMBER = re.compile(
+    r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\Z|[1-9]\d?(?:[ .]\d{3}){2,}\Z|[1-9]\d{0,2}\.\d+\Z"
+)
+_POSTCODES = re.compile(r"\d{5}-\d{3,4}\Z")  # Brazil's, and ZIP+4
 _AMERICAN = re.compile(r"(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])[2-9]\d\d[ .-]\d{4} ?")
-_WRITTEN = re.compile(r"\(|0\d*[ .\-/()]+\d|(?:1[ .-]?)?[2-9]\d\d[ .-]\d")
+_PUNCTUATED = re.compile(r"(?:1[ .-]?)?(?:\([2-9]\d\d\) ?[2-9]\d\d[ .-]\d{4}|[2-9]\d\d([.-])[2-9]\d\d\1\d{4}) ?\Z")
+_WRITTEN = re.compile(r"\(|0\d*[ .\-/()（）]+\d|(?:1[ .-]?)?[2-9]\d\d[ .-]\d")
+# National forms without a zero or brackets that little else has: China and Spain mobile, India, Brazil.
+_GROUPED = {
+    "CN": re.compile(r"1[3-9]\d([ -])\d{4}\1\d{4}\Z"),
+    "ES": re.compile(r"[67]\d\d \d\d \d\d \d\d\Z"),
+    "IN": re.compile(r"[6-9]\d{4}[ -]\d{5}\Z"),
+    "BR": re.compile(r"[1-9]\d 9\d{4}-\d{4}\Z"),
+}
 _BRACKETS = re.compile(r"^[^()]*(?:\([^()]*\)[^()]*)*\Z")
 
 
+def _main(value: str) -> str:
+    """Without the extension."""
+    return _MAIN.split(value)[0]
+
+
 def _shaped(value: str) -> bool:
-    main = re.split(r"x|ext|#", value)[0]
+    main = _main(value)
     return _BRACKETS.match(main) is not None and not _DATE.match(main) and not _DOTTED.match(main)
 
 
@@ -91,7 +137,7 @@ def _international(value: str) -> bool:
     """A calling code that exists, and a length that E.164 allows. Whether the range is in use today is not asked:
     new ones open faster than lists are brought up to date."""
     lib = _library()
-    digits = digits_of(re.split(r"x|ext|#", value)[0])
+    digits = digits_of(_main(value))
     if not 7 <= len(digits) <= 16 or not _shaped(value):
         return False
     codes = lib.COUNTRY_CODE_TO_REGION_CODE
@@ -99,33 +145,66 @@ def _international(value: str) -> bool:
 
 
 def _valid_in(regions: Sequence[str]) -> Callable[[str], bool]:
+    american = [r for r in regions if r in _NANP]
+    others = [r for r in regions if r not in _NANP]
+    plans: list[tuple[str, re.Pattern[str]]] = []
+
     def valid(value: str) -> bool:
         """Written as a number is: in groups, with the brackets or the leading zero of its country, or as in America."""
-        if not _WRITTEN.match(value):
+        main = _main(value)
+        if not _shaped(value) or _DECIMAL.match(main) or _POSTCODES.match(main):
             return False
-        main = re.split(r"x|ext|#", value)[0]
-        if not _shaped(value) or _DECIMAL.match(main):
+        if _AMERICAN.fullmatch(main):
+            return bool(american) and (_PUNCTUATED.match(main) is not None or _valid(value, american))
+        if any(r in _GROUPED and _GROUPED[r].match(main) for r in others):
+            return True
+        if _WRITTEN.match(value) is None or main[0] not in "(0":
             return False
-        american = _AMERICAN.fullmatch(main) is not None
-        if not american and main[0] not in "(0":
-            return False
-        lib = _library()
-        for region in regions:
-            if american != (lib.country_code_for_region(region) == 1):
-                continue
-            try:
-                number = lib.parse(value, region)
-            except lib.NumberParseException:
-                continue
-            if lib.is_valid_number_for_region(number, region):
-                return True
-        return False
+        if not plans:
+            plans.extend((r, _plan(r)) for r in others)
+        digits = digits_of(main)
+        return _exit_code(main) or _valid(value, [r for r, plan in plans if plan.fullmatch(digits)])
 
     return valid
 
 
+_NANP = frozenset({"US", "CA", "PR", "DO", "JM", "TT", "BS", "BB", "BM", "GU", "VI"})  # +1: written alike
+
+
+def _plan(region: str) -> re.Pattern[str]:
+    """The digits that a number of the region may have, with its trunk prefix or without: asked before the library, whose
+    answer takes some 50 us."""
+    known = _library().PhoneMetadata.metadata_for_region(region)
+    return re.compile(f"{known.national_prefix or ''}(?:{known.general_desc.national_number_pattern})|"
+                      f"(?:{known.general_desc.national_number_pattern})")  # fmt: skip
+
+
+def _exit_code(main: str) -> bool:
+    """``0049 30 901820``: a calling code after 00, and a number that its country can have."""
+    lib = _library()
+    if not re.match(r"00[1-9]", main):
+        return False
+    try:
+        return bool(lib.is_valid_number(lib.parse("+" + digits_of(main)[2:])))
+    except lib.NumberParseException:
+        return False
+
+
+def _valid(value: str, regions: Sequence[str]) -> bool:
+    lib = _library()
+    for region in regions:
+        try:
+            number = lib.parse(value, region)
+        except lib.NumberParseException:
+            continue
+        if lib.is_valid_number_for_region(number, region):
+            return True
+    return False
+
+
 def _possible(value: str) -> bool:
-    return 7 <= len(digits_of(re.split(r"x|ext|#", value)[0])) <= 15 and _shaped(value)
+    main = _main(value)
+    return 7 <= len(digits_of(main)) <= 15 and _shaped(value) and _NO_NUMBER.match(main) is None and len(set(digits_of(main))) > 1
 
 
 def phone_detectors(regions: Sequence[str]) -> tuple[Detector, ...]:
@@ -142,13 +221,14 @@ def _phones(regions: Sequence[str]) -> tuple[Detector, ...]:
     wide = Reach.SPACED
     return (
         detector("phone.1", _INTERNATIONAL, 0.85, _MARK, wide, validate=_international, context=_plus),
-        detector("phone.2", _NATIONAL, 0.8, _MARK, wide, validate=_possible, context=_spoken_for),
+        detector("phone.2", _NATIONAL, 0.8, _MARK, wide, validate=_possible, context=Hinted(f"{_CALL.maybe}|@", _spoken_for)),
         detector("phone.3", _NATIONAL, 0.6, _MARK, wide, validate=_valid_in(regions), context=_alone),
     )
 
 
 def _plus(before: str) -> bool:
-    return not before or not (before[-1].isalnum() or before[-1] in "+.-#")
+    """Not in a sum or a word; the words of scripts without spaces stand right before a number."""
+    return not before or not (before[-1] in "+.-#_" or (before[-1].isalnum() and ord(before[-1]) < 0xE00))
 
 
 ENTITIES = (

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from policies.pii.entity import Detector, Entity, Reach, detector, digits_of, near, stdnum
+from policies.pii.entity import Detector, Entity, Reach, detector, digits_of, near, other_number, remembered, stdnum
 
 __all__ = ["ENTITIES"]
 
@@ -75,27 +75,29 @@ _TIN = r"tax (?:id|number|identification)|tin\b|steuer"
 _ROWS = (
     _Row("us_ssn", "SSN", "US social security number", r"\d{3}[ -]?\d{2}[ -]?\d{4}", _ssn,
          "areas, groups and serials that are given out; not the advertised ones",
-         r"ssn|social security|soc\.? sec", 0.3, (r"\d{3}([ -])\d\d\1\d{4}", 0.85), "us_ids", False),
+         r"ssn|social sec|soc\.? sec|\bss ?(?:no\b|number|#)|social (?:is|was|number|no\b|#)|(?:my|his|her|their|your) social",
+         0.3, (r"\d{3}([ -])\d\d\1\d{4}", 0.85), "us_ids", False),
     _Row("us_itin", "ITIN", "US individual taxpayer number", r"9\d{2}[ -]?\d{2}[ -]?\d{4}", _itin, "IRS ranges",
          r"itin|taxpayer|tax id|ssn", 0.3, (r"\d{3}([ -])\d\d\1\d{4}", 0.8), "us_ids", False),
     _Row("uk_nhs", "NHS", "UK NHS number", r"\d{3}[ -]?\d{3}[ -]?\d{4}", stdnum("gb.nhs"), "mod 11",
-         r"nhs|patient (?:no|number|id)", 0.3),
+         r"nhs|patient (?:no|number|id)|health (?:service )?number", 0.3),
     _Row("uk_nino", "NINO", "UK national insurance number", rf"[A-Z]{{2}}{_GAP}\d{{2}}{_GAP}\d{{2}}{_GAP}\d{{2}}{_GAP}[A-D]",
          _nino, "HMRC's prefixes", r"national insurance|nino|ni (?:no|number)|insurance", 0.8, None, "national_ids", False),
     _Row("de_steuer_id", "STEUER_ID", "German tax number of a person", rf"\d{{2}}{_GAP}\d{{3}}{_GAP}\d{{3}}{_GAP}\d{{3}}",
          stdnum("de.idnr"), "ISO 7064 mod 11,10, digit counts", rf"{_TIN}|idnr|identifikationsnummer", 0.4),
     _Row("fr_nir", "NIR", "French social security number",
          rf"[12]{_GAP}\d{{2}}{_GAP}\d{{2}}{_GAP}(?:\d{{2}}|2[AB]){_GAP}\d{{3}}{_GAP}\d{{3}}{_GAP}\d{{2}}", stdnum("fr.nir"),
-         "97-key", r"s[ée]curit[ée] sociale|nir\b|insee|assur[ée]", 0.85),
-    _Row("es_nif", "NIF", "Spanish DNI or NIF", r"\d{8}[ -]?[A-Z]", stdnum("es.nif"), "letter mod 23", r"dni|nif", 0.8),
+         "97-key", r"s[ée]curit[ée] sociale|s[ée]cu\b|nir\b|insee|assur[ée]|carte vitale|n° ?ss\b", 0.85),
+    _Row("es_nif", "NIF", "Spanish DNI or NIF", r"\d{8}[ -]?[A-Z]", stdnum("es.nif"), "letter mod 23",
+         r"dni\b|nif\b|identidad|documento", 0.8),
     _Row("es_nie", "NIE", "Spanish number of a foreigner", r"[XYZ][ -]?\d{7}[ -]?[A-Z]", stdnum("es.nie"), "letter mod 23",
-         r"nie|nif", 0.85),
+         r"nie\b|nif\b|extranjero|identidad|documento", 0.85),
     _Row("it_codice_fiscale", "CODICE_FISCALE", "Italian tax code, also its variants for equal names",
          r"[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{3}[A-Z]", stdnum("it.codicefiscale"),
-         "check letter", r"codice fiscale|c\.?f\.?\b", 0.95),
+         "check letter", r"codice fiscale|cod\.? ?fisc|c\.?f\.?\b|fiscal", 0.95),
     _Row("nl_bsn", "BSN", "Dutch citizen service number", r"\d{9}|\d{4}[. ]\d{2}[. ]\d{3}", stdnum("nl.bsn"), "11-test",
-         r"bsn|burgerservice|sofi", 0.3),
-    _Row("pl_pesel", "PESEL", "Polish PESEL", r"\d{11}", stdnum("pl.pesel"), "date, weighted mod 10", r"pesel", 0.4),
+         r"bsn|burgerservice|sofi|persoonsnummer|identiteit", 0.3),
+    _Row("pl_pesel", "PESEL", "Polish PESEL", r"\d{11}", stdnum("pl.pesel"), "date, weighted mod 10", r"pesel\w*", 0.4),
     _Row("se_personnummer", "PERSONNUMMER", "Swedish personal number", r"(?:\d{2})?\d{6}[-+]?\d{4}",
          stdnum("se.personnummer"), "date, Luhn", r"person(?:al )?(?:nummer|number|nr)|pnr\b", 0.3,
          (r"(\d{2})?\d{6}[-+]\d{4}", 0.6)),
@@ -106,11 +108,11 @@ _ROWS = (
     _Row("br_cnpj", "CNPJ", "Brazilian CNPJ", r"\d{2}\.?\d{3}\.?\d{3}/?\d{4}-?\d{2}", stdnum("br.cnpj"), "two digits mod 11",
          r"cnpj", 0.4, (r"\d{2}\.\d{3}\.\d{3}/\d{4}-\d{2}", 0.9)),
     _Row("in_aadhaar", "AADHAAR", "Indian Aadhaar", r"\d{4}[ -]?\d{4}[ -]?\d{4}", stdnum("in_.aadhaar"), "Verhoeff",
-         r"aadh?aar|uidai|uid\b|आधार", 0.4),
+         r"aadh?aar|adhaar|uidai|uid\b|आधार", 0.4),
     _Row("in_pan", "PAN", "Indian PAN", r"[A-Z]{5}\d{4}[A-Z]", stdnum("in_.pan"), "holder's letter",
          r"pan\b|permanent account", 0.7),
     _Row("cn_id", "CN_ID", "Chinese resident identity number", r"\d{17}[0-9Xx]", stdnum("cn.ric"), "date, ISO 7064 mod 11-2",
-         r"身份证|身分證|resident id|id card", 0.85),
+         r"身份证|身份證|身分證|证件|證件|resident id|identity|id card|id (?:no\b|number)", 0.85),
     _Row("ca_sin", "SIN", "Canadian social insurance number", r"\d{3}[ -]?\d{3}[ -]?\d{3}", stdnum("ca.sin"), "Luhn",
          r"sin\b|social insurance|nas\b|assurance sociale", 0.4),
     _Row("au_tfn", "TFN", "Australian tax file number", r"\d{3} ?\d{3} ?\d{2,3}", stdnum("au.tfn"), "weighted mod 11",
@@ -118,7 +120,7 @@ _ROWS = (
     _Row("kr_rrn", "RRN", "Korean resident registration number", r"\d{6}-\d{7}", _rrn, "date, century",
          r"주민|rrn\b|resident registration", 0.75, None, "national_ids", False),
     _Row("jp_my_number", "MY_NUMBER", "Japanese individual number", r"\d{4}[ -]?\d{4}[ -]?\d{4}", stdnum("jp.in_"),
-         "mod 11", r"マイナンバー|個人番号|my number", 0.3),
+         "mod 11", r"マイナンバー|個人番号|my ?number", 0.3),
 )  # fmt: skip
 
 
@@ -145,12 +147,13 @@ def _entity(row: _Row) -> Entity:
     return Entity(row.name, row.label, (row.group,), tuple(ways), row.text, row.validator, row.extra)
 
 
-_TAIL = re.compile(r"[\w#][-./]$|[0-9][ ]$|#$|(?i:order|ticket|invoice|isbn|po|parcel)\W{0,3}(?i:(?:no|number|id)\W{0,2})?\Z")
+_TAIL = re.compile(r"[\w#][-./]\Z|[0-9] \Z|#\Z")
 
 
+@remembered
 def _alone(before: str) -> bool:
     """Not the tail of something longer, nor what calls itself an order."""
-    return _TAIL.search(before[-28:]) is None
+    return _TAIL.search(before) is None and not other_number(before)
 
 
 ENTITIES = tuple(_entity(row) for row in _ROWS)

@@ -6,7 +6,7 @@ an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -17,15 +17,18 @@ from policies.contract import PolicyOptions
 from policies.pii.actions import Action, sealer
 from policies.pii.catalogue import ENTITIES, GROUPS
 from policies.pii.entity import MissingExtra
-from policies.pii.scanner import REGIONS, Allow, Scanner, compile_scanner
+from policies.pii.ner import GROUP, NAMES, NerOptions
+from policies.pii.scanner import REGIONS, Allow, Scanner, _Allowed, compile_scanner
 from policies.pii.scanner import CustomEntity as Custom
 
 __all__ = ["CustomEntity", "PiiRedactionOptions", "RestoreTools"]
 
-Role = Literal["system", "user", "assistant", "tool", "document", "definitions"]
+Role = Literal["system", "user", "assistant", "tool", "document", "definitions", "metadata"]
 ReplyAction = Literal["redact", "mask", "hash", "encrypt", "block", "flag"]
 
 _SHORTEST_KEY = 16
+_GROUPS = {**GROUPS, GROUP: tuple(NAMES)}
+_KNOWN = dict.fromkeys((*ENTITIES, *NAMES))
 
 
 class CustomEntity(PolicyOptions):
@@ -48,7 +51,7 @@ class CustomEntity(PolicyOptions):
             raise ValueError("write patterns, words or both")
         if any(not w.strip() for w in self.words):
             raise ValueError("a word is empty")
-        if self.name in ENTITIES or self.name in GROUPS:
+        if self.name in _KNOWN or self.name in _GROUPS:
             raise ValueError("this is the name of an entity or group that headgate knows")
         return self
 
@@ -91,7 +94,8 @@ class PiiRedactionOptions(PolicyOptions):
     """Entities of your own; all of them are looked for."""
     roles: list[Role] = ["system", "user", "assistant", "tool", "document"]
     """Whose text of a request is looked at. ``tool`` is what tools returned; ``definitions`` are descriptions of tools and
-    schemas, in which examples often look like personal data."""
+    schemas, in which examples often look like personal data; ``metadata`` are ``user``, ``safety_identifier`` and ``metadata``,
+    by which a backend's operator knows users and which models do not get."""
     channels: list[str] = Field(default=[], examples=[["content", "arguments"]])
     """Channels of replies that are looked at: kinds (``content``, ``reasoning``, ``refusal``, ``arguments``) or names of
     fields (docs/coverage.md). Empty means all. Values come back in all of them."""
@@ -104,6 +108,9 @@ class PiiRedactionOptions(PolicyOptions):
     """A secret of 16 characters or more, for ``hash``, ``encrypt`` and keyed numbers. Give all replicas the same."""
     restore: bool = True
     """Put values back in replies."""
+    ner: NerOptions | None = None
+    """A model that finds the names of people, places and organisations: the entities ``person``, ``location`` and
+    ``organization``, or ``names`` for all three. Without it they cannot be asked for."""
     restore_tools: RestoreTools = RestoreTools()
     """Which tools get values in their arguments. The others see placeholders, and so does whoever they send them to."""
     unscanned: Literal["allow", "deny"] = "allow"
@@ -115,19 +122,30 @@ class PiiRedactionOptions(PolicyOptions):
     @model_validator(mode="after")
     def _sound(self) -> PiiRedactionOptions:
         for name in self.entities:
-            if name not in ENTITIES and name not in GROUPS:
-                near = get_close_matches(name, [*ENTITIES, *GROUPS], 1)
+            if name not in _KNOWN and name not in _GROUPS:
+                near = get_close_matches(name, [*_KNOWN, *_GROUPS], 1)
                 raise ValueError("no such entity or group" + (f"; did you mean {near[0]}?" if near else ""))
         names = [c.name for c in self.custom]
         if len(names) != len(set(names)):
             raise ValueError("two custom entities have the same name")
         self._check_key()
+        self._check_names()
         if self.actions():
             try:
                 self.scanner()
             except MissingExtra as error:
                 raise ValueError(str(error)) from None
         return self
+
+    def _check_names(self) -> None:
+        asked = self.names()
+        if asked and self.ner is None:
+            raise ValueError(
+                f"no pattern finds {', '.join(asked)}: name a model, `ner: {{engine: transformers, model: /models/ner}}`"
+                " (docs/pii-redaction.md)"
+            )
+        if self.ner is not None and not asked:
+            raise ValueError(f"ner is for {', '.join(NAMES)} (together: {GROUP}), and entities has none of them")
 
     def _check_key(self) -> None:
         does = {*self.actions().values(), self.reply_action}
@@ -142,25 +160,41 @@ class PiiRedactionOptions(PolicyOptions):
         """Each entity that is looked for, with its action."""
         return dict(self._actions())
 
-    def scanner(self) -> Scanner:
-        """What finds the entities; the same object for the same options. Raises ValueError, MissingExtra."""
-        own = {c.name for c in self.custom}
+    def names(self) -> list[str]:
+        """The entities that are looked for and that only a model finds."""
+        return [name for name in self.actions() if name in NAMES]
+
+    def scanner(self) -> Scanner | None:
+        """What finds the entities that have rules; None without one of them. The same object for the same options. Raises
+        ValueError, MissingExtra."""
+        own = {*NAMES, *(c.name for c in self.custom)}
+        entities = tuple(name for name in self.actions() if name not in own)
+        if not entities and not self.custom:
+            self.allowed()
+            return None
         return _compiled(
-            tuple(name for name in self.actions() if name not in own),
+            entities,
             self.threshold,
             tuple(Custom(c.name, tuple(c.patterns), tuple(c.words), ignore_case=c.ignore_case) for c in self.custom),
-            Allow(frozenset(self.allow), frozenset(self.allow_domains), tuple(self.allow_patterns)),
+            self._allow(),
             tuple(self.regions),
         )
 
+    def allowed(self) -> Callable[[str], bool]:
+        """Whether a value is on an allow-list. Raises ValueError for a pattern that is none."""
+        return _Allowed(self._allow())
+
+    def _allow(self) -> Allow:
+        return Allow(frozenset(self.allow), frozenset(self.allow_domains), tuple(self.allow_patterns))
+
     def _actions(self) -> Iterator[tuple[str, Action]]:
         given = self.entities if isinstance(self.entities, dict) else dict.fromkeys(self.entities, self.action)
-        groups = sorted((g for g in given if g in GROUPS and g not in ENTITIES), key=lambda g: -len(GROUPS[g]))
+        groups = sorted((g for g in given if g in _GROUPS and g not in _KNOWN), key=lambda g: -len(_GROUPS[g]))
         for group in groups:
-            for name in GROUPS[group]:
+            for name in _GROUPS[group]:
                 yield name, given[group]
         for name in given:
-            if name in ENTITIES:
+            if name in _KNOWN:
                 yield name, given[name]
         for custom in self.custom:
             yield custom.name, custom.action or self.action

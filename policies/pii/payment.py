@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 from policies.pii.checks import aba, iban, luhn
-from policies.pii.entity import Entity, Reach, detector, digits_of, near
+from policies.pii.entity import Entity, Reach, detector, digits_of, near, other_number, words_before
+from policies.pii.words import ACCOUNT, CARD
 
 __all__ = ["ENTITIES"]
 
@@ -29,13 +30,22 @@ _BRANDS = (  # first digits from, to; lengths
     (2200, 2204, (16, 17, 18, 19)), (9792, 9792, (16,)),  # Mir, Troy
     (60, 60, (16,)), (508500, 508999, (16,)),  # RuPay
 )  # fmt: skip
+_SIZES: dict[str, set[int]] = {}
+for _low, _high, _some in _BRANDS:
+    for _first in range(_low, _high + 1):
+        _SIZES.setdefault(str(_first), set()).update(_some)
 
 
 def _card(value: str) -> bool:
+    """Of 15 or 16 digits, or in groups: of other lengths chance makes too many."""
+    return (len(value) in (15, 16) or not value.isdigit()) and _any_card(value)
+
+
+def _any_card(value: str) -> bool:
     if not _EVEN.match(value):
         return False
     digits = digits_of(value)
-    if not any(low <= int(digits[: len(str(low))]) <= high and len(digits) in sizes for low, high, sizes in _BRANDS):
+    if not any(len(digits) in _SIZES.get(digits[:n], ()) for n in (1, 2, 3, 4, 6)):
         return False
     return len(set(digits)) > 1 and luhn(digits)
 
@@ -57,17 +67,36 @@ def _bic(value: str) -> bool:
     return value[4:6] in _COUNTRIES
 
 
-_ACCOUNT = near(
-    r"account|acct|a/c|konto(?:nummer)?|compte|cuenta|conto\b|rekening(?:nummer)?|账号|账户|口座|계좌",
-    unless=r"(?i)(?:order|ticket|invoice|routing|phone|ssn|opened)[^\n]{0,12}\Z",
-)
+_NO_ACCOUNT = words_before(r"[A-Za-z]-\z|<<(?:routing|phone|telefon\w*|ssn|opened|closed|since|id|created|eröffnet|ouvert|login|"
+    r"code|pin|코드|コード)[^\n.;]{0,12}\z")
+_ACCOUNT = near(ACCOUNT, gap=32, unless=lambda before: other_number(before) or _NO_ACCOUNT(before))
+_CARD = near(CARD, gap=32)
+_GROUPS = re.compile(r"\d+\Z|\d{1,6}(?:[ \u00a0]\d{1,6})+\Z|\d{1,7}(?:[-\u2011]\d{1,7})+\Z")
+_DATES = re.compile(r"(?:19|20)\d\d-\d\d(?:-\d\d)?\Z|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\Z")
+
+
+def _account(value: str) -> bool:
+    """Groups of up to seven digits, parted alike; no date."""
+    return _GROUPS.match(value) is not None and _DATES.match(value) is None
+
+
+def _free(before: str) -> bool:
+    """Not the rest of an IBAN."""
+    return before[-1:] != " " or _IN_IBAN.search(before[-40:]) is None
+
+
+_DIGITS = rf"\d(?:{_GAP}\d){{11,18}}"
+_DIGITS_MARK = r"\d(?:[^A-Za-z\d\n]?\d){11}"
 
 ENTITIES = (
     Entity(
         "credit_card", "CARD", ("payment",),
-        (detector("credit_card.1", rf"\d(?:{_GAP}\d){{11,18}}", 0.95, r"\d(?:[^A-Za-z\d\n]?\d){11}", Reach.SPACED,
-                  validate=_card, context=lambda before: before[-1:] != " " or _IN_IBAN.search(before[-40:]) is None),),
-        "Payment card number, with blanks or hyphens", "Luhn, first digits and length of a brand, even groups",
+        (
+            detector("credit_card.1", _DIGITS, 0.95, _DIGITS_MARK, Reach.SPACED, validate=_card, context=_free),
+            detector("credit_card.2", _DIGITS, 0.95, _DIGITS_MARK, Reach.SPACED, validate=_any_card, context=_CARD),
+        ),
+        "Payment card number, with blanks or hyphens; of 12 to 14 or 17 to 19 digits in one after a word for it",
+        "Luhn, first digits and length of a brand, even groups",
     ),
     Entity(
         "iban", "IBAN", ("payment",),
@@ -77,19 +106,19 @@ ENTITIES = (
     ),
     Entity(
         "bic", "BIC", ("payment",),
-        (detector("bic.1", _BIC, 0.8, r"[A-Z]{6}", Reach.TOKEN, validate=_bic, context=near("bic|swift")),),
+        (detector("bic.1", _BIC, 0.8, r"[A-Z]{6}", Reach.TOKEN, validate=_bic, context=near(r"bic\b|swift")),),
         "Bank identifier code, after `BIC` or `SWIFT`", "country code",
     ),
     Entity(
         "us_routing", "ROUTING", ("payment",),
         (detector("us_routing.1", r"\d{9}", 0.9, r"\d{9}", Reach.TOKEN, validate=aba,
-                  context=near("routing|aba\\b|rtn\\b|transit number")),),
+                  context=near(r"routing|aba\b|rtn\b|transit (?:number|no\b)|ach\b")),),
         "US bank routing number, after a word for it", "weights 3-7-1, first digits in use",
     ),
     Entity(
         "bank_account", "ACCOUNT", ("payment",),
-        (detector("bank_account.1", rf"\d(?:{_GAP}\d){{5,16}}", 0.65, r"\d(?:[^A-Za-z\d\n]?\d){5}", Reach.SPACED,
-                  context=_ACCOUNT, validate=lambda v: not re.match(r"(?:19|20)\d\d-\d\d-\d\d\Z", v)),),
+        (detector("bank_account.1", rf"\d(?:{_GAP}\d){{5,25}}", 0.65, r"\d(?:[^A-Za-z\d\n]?\d){5}", Reach.SPACED,
+                  context=_ACCOUNT, validate=_account),),
         "Bank account number, after a word for it", "none exists",
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What only the words before it make personal: dates of birth, numbers of documents; and postal addresses.
+"""What only the words before it make personal: dates of birth, numbers of documents.
 
 What lives here: these. What must never live here: numbers with a check of their own.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from policies.pii.entity import Entity, Reach, detector, near
+from policies.pii.entity import Entity, Reach, detector, near, other_number, words_before
+from policies.pii.words import IDENTITY, LICENCE, PASSPORT
 
 __all__ = ["ENTITIES"]
 
@@ -33,62 +34,66 @@ def _date(value: str) -> bool:
     return len(years) == 1 and (1890 <= years[0] <= 2035 or years[0] < 100) and all(1 <= n <= 31 for n in rest)
 
 
-def _token(low: int, high: int, digits: int) -> re.Pattern[str]:
-    return re.compile(rf"(?=(?:[^\d]*\d){{{digits}}})[A-Z0-9]{{{low},{high}}}")
+# At least five figures, or letters among them; words of capitals have none.
+_COMPACT = re.compile(r"(?=(?:[^\d]*\d){4})[A-Z0-9]{6,20}|[a-z]{1,2}\d{6,12}")
+# D123-4567-8901, 11-02-123456-78, MORGA 753116 SM9IJ
+_PARTED = re.compile(r"[A-Z0-9]{1,8}(?:[-/][A-Z0-9]{1,8})+|[A-Z]{0,5}\d{0,8}(?: (?=[A-Z]*\d)[A-Z0-9]{2,8})+")
+_TAGGED = re.compile(r"(?:PO|NO|NR|ID|ORD|INV|REF|DOB|EXP|TEL)[ -]")  # a word before the number, in capitals
+_PASS_NUMBER = re.compile(
+    r"(?=(?:[^\d]*\d){5})(?:[A-Z0-9]{6,10}|[A-Z]{1,3}[ -]\d{5,8}[A-Z]?|\d\d [A-Z]{2} ?\d{5}|\d\d \d\d \d{6})|[a-z]{1,2}\d{6,8}|"
+    r"(?=(?:[^\d]*\d){2})[CFGHJK][0-9CFGHJKLMNPRTVWXYZ]{8}"  # German, whose letters are no vowels
+)
+_MARKED = re.compile(r"\d(?:[^A-Za-z\d\n]?\d){4}|[A-Za-z0-9]{6}")
+_YEARS = re.compile(r"(?:19|20)\d\d(?:[-/ .]?\d\d){2}\Z|\d\d[-/.]\d\d[-/.](?:19|20)\d\d\Z|(?:19|20)\d\d[-/](?:19|20)?\d\d\Z")
 
 
 def _document(value: str) -> bool:
-    return _token(6, 9, 5).fullmatch(value) is not None
+    return _PASS_NUMBER.fullmatch(value) is not None and _YEARS.match(value) is None
 
 
 def _licence(value: str) -> bool:
-    return _token(5, 18, 4).fullmatch(value) is not None
+    if _YEARS.match(value) or _TAGGED.match(value) or _MARKED.search(value) is None:
+        return False
+    if _COMPACT.fullmatch(value):
+        return True
+    return sum(c.isdigit() for c in value) >= 5 and _PARTED.fullmatch(value) is not None
+
+
+_IDENTITY_GROUPS = re.compile(
+    r"(?:[A-Z]{1,3}[ -])?\d{1,8}(?:\.\d{1,4})*(?:[./-]\d{1,7}[A-Z]?)*(?:-?[A-Z0-9])?(?:[ -][A-Z])?|"  # 300-62-2122, 12.345.678-9
+    r"(?:[A-Z]{1,3} )?\d{1,6}(?: \d{1,6}| [A-Z](?= \d))+(?: ?[A-Z])?|"  # 2 95 10 99 126 111 93, AB 12 34 56 C
+    r"\d{8}[ -]?\d[ -]?[A-Z]{2}\d|"  # 12345678 9 ZZ4
+    r"[A-Z]{3} ?[A-Z]{3} \d\d[A-Z]\d\d [A-Z]\d{3}[A-Z]|[A-Z]\d{1,8}(?:[ .-]\d{1,6})+[A-Z]?"  # RSS MRA 80A01 H501U
+)
 
 
 def _identity(value: str) -> bool:
-    digits = sum(c.isdigit() for c in value)
-    if re.search(r"[ ./-]", value) and not re.fullmatch(r"(?:[A-Z]{1,2}[ ])?\d+(?:[ ./-][0-9]+)*(?:[ -][A-Z])?", value):
+    if _YEARS.match(value) or _TAGGED.match(value):
         return False
-    return digits >= 5 or (digits >= 1 and 8 <= len(value) <= 12)
+    digits = sum(c.isdigit() for c in value)
+    if value.isalnum():
+        return digits >= 5 or (digits >= 1 and 8 <= len(value) <= 12)
+    return digits >= 5 and _IDENTITY_GROUPS.fullmatch(value) is not None
 
 
-_PASSPORT = near(r"passport|reisepass|passeport|pasaporte|passaporto|paspoort|paszport|passaporte|护照|パスポート|여권")
-_LICENCE = near(
-    r"driv(?:er|ing)|licen[cs]e|\bdl\b|führerschein|permis de conduire|"
-    r"patente di guida|carné de conducir|permiso de conducir|rijbewijs|prawo jazdy|carteira de motorista|cnh\b|运转免许|"
-    r"驾驶证|運転免許|운전면허"
+_NO_PASSPORT = words_before(r"<<(?:expir\w*|valid\w*|issued?|fees?|gültig|until|bis|scad\w*|venc\w*|ważn\w*|expire|"
+    r"renew\w*)[^\n.]{0,20}\z")
+_NO_LICENCE = words_before(
+    r"<<(?:software|windows|office|adobe|product|fishing|hunting|business|medical|nursing|liquor|gun|mit|apache|bsd|gpl|seat|"
+    r"site|"
+    r"volume|tv)\b[^\n.]{0,4}licen[cs]e[^\n.]{0,16}\z|licen[cs]e[ -](?:key|plate|code|server|file|agreement|fee)[^\n.]{0,16}\z|"
+    r"permis de (?:construire|séjour|travail)[^\n.]{0,16}\z|"
+    r"<<(?:expir\w*|valid\w*|issued?|gültig|until|bis|scad\w*|venc\w*|ważn\w*|points?)[^\n.]{0,20}\z"
 )
-_IDENTITY = near(
-    r"national[ _-]?(?:id\b|identity|identification|insurance)|identity (?:card|number|document)|id card|personal id|"
-    r"\bid (?:no\b|number|nr\b)|identification (?:no\b|number|code)|citizen(?:ship)? (?:id|no\b|number|card)|"
-    r"insurance (?:no\b|number)|social security|tax (?:id|number)|personnummer|identité|identidad|identità|tożsamości|fiscale|"
-    r"personalausweis|ausweisnummer|ausweis-?nr|dni\b|nif\b|cédula|carte d'identité|carta d'identità|身份证|身分證|주민등록|"
-    r"マイナンバー|個人番号|aadh?aar"
-)
+_PASSPORT = near(PASSPORT, gap=36, unless=lambda before: _NO_PASSPORT(before) or other_number(before))
+_LICENCE = near(LICENCE, gap=36, unless=lambda before: _NO_LICENCE(before) or other_number(before))
+_EXPIRES = words_before(r"<<(?:expir\w*|valid\w*|issued|gültig|until|bis|scad\w*|venc\w*|ważn\w*|phone|tel|mobile|account|"
+    r"konto)[^\n.]{0,16}\z")
+_IDENTITY = near(IDENTITY, gap=32, unless=lambda before: _EXPIRES(before) or other_number(before))
 _NUMBER = r"\d(?:[^A-Za-z\d\n]?\d){4}|[A-Z0-9]{6}"
 _DATE_MARK = (
     r"\d[./-]\d{1,2}[./-]\d|\d{1,4}\? ?\d{1,2}\?|\d(?:st|nd|rd|th)?,? \d{4}|"
     r"\d(?:st|nd|rd|th|\.|er|\?)? (?:of |de )?[A-Za-z?]{3,10}\.?,? (?:de )?\d{4}"
-)
-
-_WORD = rf"[A-ZÄÖÜ][{_LETTER}'.-]{{0,19}}"
-_UNIT = r"(?:(?:,? (?:Apt|Suite|Ste|Unit|Flat|Studio|Floor|#)\.? ?\w{1,6})?)"
-_STATE = "(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]|"
-_STATE += "A[ESP]|AS|GU|M[HP]|FM|PW|VI)"
-_BREAK = r"(?:, ?\n?|\n| )"
-_POSTCODE = r"[A-Z]{1,2}\d[A-Z0-9]? ?\d[A-Z]{2}"
-_ADDRESSES = (
-    # 12 Oak Street, Springfield, IL 62704
-    rf"\d{{1,5}}(?: {_WORD}){{1,4}}{_UNIT}{_BREAK}{_WORD}(?: {_WORD}){{0,2}},? {_STATE} \d{{5}}(?:-\d{{4}})?",
-    # Flat 3, 12 Oak Street, London SW1A 1AA
-    rf"(?:(?:Flat|Studio|Unit|Apartment) \d{{1,4}}\w?{_BREAK})?(?:\d{{1,4}}[A-Za-z]? )?{_WORD}(?: {_WORD}){{0,3}}{_BREAK}"
-    rf"{_WORD}(?: {_WORD}){{0,2}}{_BREAK}{_POSTCODE}",
-    # Lindenstr. 12, 10969 Berlin
-    rf"{_WORD}(?:[ -]{_WORD}){{0,3}} \d{{1,4}}(?:[-/]\d{{1,4}})?[a-z]?{_BREAK}\d{{5}} {_WORD}(?:[ -]{_WORD}){{0,2}}",
-)  # fmt: skip
-_STREETS = (
-    # 12 Oak Street, without a place
-    rf"\d{{1,5}} (?:{_WORD} ){{1,3}}(?:Street|Avenue|Ave|Road|Rd|Boulevard|Blvd|Drive|Lane|Ln|Court|Terrace|Parkway|Crescent)\b",
 )
 
 ENTITIES = (
@@ -100,28 +105,20 @@ ENTITIES = (
     ),
     Entity(
         "passport", "PASSPORT", ("documents",),
-        (detector("passport.1", "[A-Z0-9]{6,9}", 0.8, r"\d[A-Z0-9]{3,}\d", Reach.TOKEN, validate=_document,
-                  context=_PASSPORT),),
-        "Passport number, after a word for it", "6 to 9 letters and digits, 5 of them digits",
+        (detector("passport.1", r"[A-Z0-9](?:[ -]?[A-Z0-9]){5,10}|[a-z]{1,2}\d{6,8}", 0.9, _NUMBER, Reach.SPACED,
+                  validate=_document, context=_PASSPORT),),
+        "Passport number, after a word for it", "6 to 10 letters and digits, 5 of them digits",
     ),
     Entity(
         "driver_licence", "DRIVER_LICENCE", ("documents",),
-        (detector("driver_licence.1", "[A-Z0-9]{5,18}", 0.8, r"\d[A-Z0-9]{3,}\d|[A-Z]\d{4}|\d{4}[A-Z]", Reach.TOKEN,
+        (detector("driver_licence.1", (r"[A-Z0-9](?:[ /-]?[A-Z0-9]){5,21}", r"[a-z]{1,2}\d{6,12}"), 0.9, _NUMBER, Reach.SPACED,
                   validate=_licence, context=_LICENCE),),
-        "Driving licence number, after a word for it", "5 to 18 letters and digits, 4 of them digits",
+        "Driving licence number, after a word for it", "6 to 20 letters and digits, 4 of them digits, also in groups",
     ),
     Entity(
         "national_id", "NATIONAL_ID", ("national_ids",),
-        (detector("national_id.1", r"[A-Z0-9](?:[ ./-]?[A-Z0-9]){5,19}", 0.88, _NUMBER, Reach.SPACED, validate=_identity,
-                  context=_IDENTITY),),
+        (detector("national_id.1", (r"[A-Z0-9](?:[ ./-]?[A-Z0-9]){5,19}", r"\d{17}x"), 0.88, _NUMBER, Reach.SPACED,
+                  validate=_identity, context=_IDENTITY),),
         "Any number after a word for an identity card or national number, whatever its check digit", "has digits",
-    ),
-    Entity(
-        "postal_address", "ADDRESS", ("contact",),
-        (
-            detector("postal_address.1", _ADDRESSES, 0.7, r"\d{5}|\d[A-Z]{2}", Reach.LONG),
-            detector("postal_address.2", _STREETS, 0.6, r"\d [A-Z]", Reach.LONG),
-        ),
-        "Postal address as written in the US, the UK and Germany", "street, place and postcode; or number and kind of street",
     ),
 )  # fmt: skip

@@ -17,8 +17,10 @@ __all__ = ["Found", "Replace", "category", "conversation", "rewrite", "taken"]
 
 _DEFINITIONS = frozenset((
     "tools", "functions", "response_format", "structured_outputs", "chat_template", "chat_template_kwargs",
-    "web_search_options", "text",
+    "web_search_options", "text", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "vllm_xargs",
+    "output_format", "output_config",
 ))  # fmt: skip
+_METADATA = frozenset(("user", "safety_identifier", "metadata"))
 _CONVERSATION = ("messages", "input")
 _END = str.maketrans("[#", "..")
 _VALUE = "\x00"
@@ -41,8 +43,11 @@ def _head(where: str) -> str:
 
 def category(segment: Segment) -> str:
     """``definitions`` for what describes tools and formats, and for names of tools, which must stay what they are called
-    there; else the segment's trust."""
-    if _head(segment.where) in _DEFINITIONS or (
+    there; ``metadata`` for what a request says about its sender; else the segment's trust."""
+    head = _head(segment.where)
+    if head in _METADATA:
+        return "metadata"
+    if head in _DEFINITIONS or (
         segment.trust in ("assistant", "tool") and segment.where.endswith(".name")
     ):
         return "definitions"

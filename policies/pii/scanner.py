@@ -2,7 +2,7 @@
 
 What lives here: which detectors take part, allow-lists, types and scores. What must never live here: shapes, what is
 done with a find. Both ways are one: ``spans`` reads with the same automaton as a gate, only not where the prefilter
-shows that nothing can be.
+shows that nothing can be, and without the cap that a stream needs.
 
 Of matches that overlap the leftmost counts, of those the longest, of those the one with the highest score.
 """
@@ -11,30 +11,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import re2
 
 from policies.contract import Gate
-from policies.detect import CAP, Hit, Rule, RuleError, RuleGate, RuleSet, compile_rules
-from policies.detect.gate import OnMatch
+from policies.detect import CAP, Hit, Rule, RuleError, RuleSet, compile_rules
 from policies.pii.catalogue import ENTITIES, detectors, resolve
 from policies.pii.entity import Detector, Reach
-from policies.pii.prefilter import Prefilter
+from policies.pii.prefilter import OwnPrefilter, Prefilter
+from policies.pii.reader import Reader, Span
 
 __all__ = ["Allow", "CustomEntity", "Found", "Scanner", "Span", "compile_scanner", "REGIONS"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-class Span(NamedTuple):
-    """start, end: code points, end exclusive. type: an entity's name. score: 0 to 1."""
-
-    start: int
-    end: int
-    type: str
-    score: float
 
 
 class Found(NamedTuple):
@@ -104,7 +96,9 @@ class Scanner:
     scores: tuple[float, ...]
     labels: dict[str, str]
     allowed: _Allowed
-    _prefilter: Prefilter | None
+    _all: Reader
+    _built_in: tuple[Reader, Prefilter] | None
+    _own: tuple[Reader, OwnPrefilter] | None
     worst_hold: dict[str, int] = field(init=False)
     """Entity to the characters that a gate may hold for it at most."""
 
@@ -135,44 +129,32 @@ class Scanner:
     def warm(self) -> None:
         """Make the states that ordinary text meets, and load what the checks need; else the first request pays."""
         self.rules.warm()
-        self._read(_EXAMPLES, 0, len(_EXAMPLES), [])
+        for some in (self._built_in, self._own):
+            if some is not None:
+                some[0].spans(_EXAMPLES, [(0, len(_EXAMPLES))])
+        self.spans(_EXAMPLES)
 
     def spans(self, text: str) -> list[Span]:
         """All finds of a whole text, in order, none in another. Linear in its length."""
-        windows = [(0, len(text))] if self._prefilter is None else self._prefilter.windows(text)
-        out: list[Span] = []
-        for start, end in windows:
-            self._read(text, start, end, out)
-        return out
+        found = self._matches(text)
+        return [span for span in found if span.type] if self.allowed.any else found
 
-    def _read(self, text: str, start: int, end: int, out: list[Span]) -> None:
-        hits: list[Hit] = []
+    def _matches(self, text: str) -> list[Span]:
+        """What two automata find apart is what one finds that knows all, unless finds of theirs overlap: the first match
+        of all is the first of one of them, and where it ends, both are where they would be anyway."""
+        found: list[Span] = []
+        for some in (self._built_in, self._own):
+            if some is not None:
+                reader, prefilter = some
+                more = reader.spans(text, prefilter.windows(text))
+                found = sorted(found + more) if found and more else found or more
+        if self._own is not None and any(b.start < a.end for a, b in pairwise(found)):
+            return self.plain(text)
+        return found
 
-        def note(hit: Hit) -> str | None:
-            if self.allowed.any and self.allowed(hit.value):
-                return None
-            hits.append(hit)
-            return "?"
-
-        gate = _Within(self.rules, note, text[max(start - self.rules.look_behind, 0) : start])
-        gate.push(text[start:end])
-        gate.close()
-        at = -1
-        for edit in gate.edits:
-            if edit.text:  # else what the one before has grown by, after a gap longer than the cap
-                at += 1
-                rule = hits[at].rule
-                out.append(Span(start + edit.start, start + edit.end, self.types[rule], self.scores[rule]))
-            elif out:
-                out[-1] = out[-1]._replace(end=start + edit.end)
-
-
-class _Within(RuleGate):
-    """A gate that begins inside a text; before: what stands to the left, for context."""
-
-    def __init__(self, rules: RuleSet, on_match: OnMatch, before: str) -> None:
-        super().__init__(rules, on_match)
-        self._text, self._base = before, -len(before)
+    def plain(self, text: str) -> list[Span]:
+        """The matches that reading all of the text with one automaton finds: what ``spans`` must equal, for longer."""
+        return self._all.spans(text, [(0, len(text))])
 
 
 _NOTHING = Allow()
@@ -181,7 +163,7 @@ _EXAMPLES = (
     "card 4111 1111 1111 1111, 4111111111111111, IBAN DE89 3704 0044 0532 0130 00, DE89370400440532013000, ip 10.1.2.3, "
     "on 2024-04-23T10:15:30.123456 and 25.06.1942 for $1,234.56, 123.456.789-09, NHS 943 476 5919, aadhaar 2341 2341 2346\n"
 )
-REGIONS = ("US", "GB", "DE", "FR", "IT", "NL", "JP", "KR", "AU")
+REGIONS = ("US", "CA", "GB", "DE", "FR", "IT", "ES", "NL", "BR", "IN", "CN", "JP", "KR", "AU")
 """Whose national forms of telephone numbers count by default."""
 
 
@@ -206,29 +188,40 @@ def compile_scanner(
     for name in resolve(entities):
         labels[name] = ENTITIES[name].label
         chosen += [(name, d) for d in detectors(name, tuple(regions)) if d.score >= threshold]
-    fast = all(d.mark for _, d in chosen)
+    mine: list[tuple[str, Detector]] = []
     for own in custom:
         if own.name in labels or not _NAME.fullmatch(own.name):
             raise ValueError(f"custom entity {own.name!r}: the name must be new, of lower case letters, digits and _")
         labels[own.name] = own.label or own.name.upper()
         if own.score >= threshold:
-            fast = False
-            chosen.append((own.name, _custom(own)))
-    chosen.sort(key=lambda pair: -pair[1].score)
-    if not chosen:
+            mine.append((own.name, _custom(own)))
+    if not chosen and not mine:
         raise ValueError(f"no detector of these entities reaches the threshold {threshold:g}")
+    allowed = _Allowed(allow)
+    everything = _reader([*chosen, *mine], allowed, cap)
+    built_in = everything if not mine else _reader(chosen, allowed, cap) if chosen else None
+    apart = everything if not chosen else _reader(mine, allowed, cap) if mine else None
+    return Scanner(
+        everything.rules,
+        everything.types,
+        everything.scores,
+        labels,
+        allowed,
+        everything,
+        None if built_in is None else (built_in, Prefilter([d for _, d in chosen])),
+        None if apart is None else (apart, OwnPrefilter([d.rule for _, d in mine])),
+    )
+
+
+def _reader(chosen: Sequence[tuple[str, Detector]], allowed: _Allowed, cap: int) -> Reader:
+    """Of detectors with the names of their entities; the surest has what several match."""
+    ordered = sorted(chosen, key=lambda pair: -pair[1].score)
     try:
-        rules = compile_rules([d.rule for _, d in chosen], cap=cap)
+        rules = compile_rules([replace(d.rule, escapes=True) for _, d in ordered], cap=cap)
     except RuleError as error:
         raise ValueError(str(error)) from None
-    return Scanner(
-        rules,
-        tuple(name for name, _ in chosen),
-        tuple(d.score for _, d in chosen),
-        labels,
-        _Allowed(allow),
-        Prefilter([d for _, d in chosen]) if fast else None,
-    )
+    types, scores = tuple(name for name, _ in ordered), tuple(d.score for _, d in ordered)
+    return Reader(rules, types, scores, allowed if allowed.any else None)
 
 
 def _custom(own: CustomEntity) -> Detector:

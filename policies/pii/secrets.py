@@ -14,11 +14,14 @@ from itertools import pairwise
 
 from policies.pii.checks import entropy
 from policies.pii.entity import Detector, Entity, Reach, detector, near
+from policies.pii.passwords import DETECTORS as PASSWORDS
 
 __all__ = ["ENTITIES"]
 
 _ANY = "[A-Za-z0-9_-]"
 _ALNUM = "[A-Za-z0-9]"
+_WIDE = "[A-Za-z0-9+/=_.-]"
+_TAIL = "[A-Za-z0-9+/=_-]"  # a sentence may end behind it
 _PROVIDERS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
     # name, label, whose, mark, patterns
     ("openai_key", "OPENAI_KEY", "OpenAI", "sk-", (rf"sk-(?:proj|svcacct|admin|None)-{_ANY}{{20,}}", rf"sk-{_ALNUM}{{32,}}")),
@@ -70,22 +73,40 @@ def _jwt(value: str) -> bool:
 
 
 _KEYWORD = (
-    r"secret|token|api[_ -]?key|apikey|access[_ -]?key|auth[_ -]?key|encryption[_ -]?key|private[_ -]?key|passw(?:or)?d|"
-    r"passwort|passphrase|pwd\b|credentials?|bearer|authorization|client[_ -]?secret"
+    r"secret|token|api[_ -]?key|apikey|(?:access|auth|encryption|private|signing|master|hmac|shared|session|deploy|service|"
+    r"storage|"
+    r"license|licence|consumer|webhook|app|application|subscription|host|ssh|root|admin)[_ -]?key|x-[a-z-]{1,20}-key|"
+    r"passw(?:or)?d|"
+    r"passwort|passphrase|pwd\b|credentials?|bearer|authorization|client[_ -]?secret|(?:api|app|geheimer|privater|"
+    r"zugriffs)[ -]?schlüssel|"
+    r"geheimnis|clé (?:api|secrète|privée|d['’]api|d['’]accès)|jeton|clave (?:api|secreta|privada|de api)|chiave (?:api|segreta|"
+    r"privata)|"
+    r"geheime sleutel|api-?sleutel|klucz (?:api|prywatny|tajny|dostępu)|chave (?:api|secreta|privada|de api|da api)|"
+    r"シークレット|トークン|"
+    r"api ?キー|アクセスキー|秘密鍵|시크릿|토큰|api ?키|비밀 ?키|密钥|密鑰|秘钥|令牌|токен|секрет|ключ api|api-?ключ"
 )
-_ASSIGNED = near(_KEYWORD, gap=20)
-_GENERIC = re.compile(r"[A-Z_]+|[a-z_-]+|\d+|[A-Za-z]+(?:[-_./][A-Za-z]+)*|[0-9a-f]{8}-[0-9a-f-]*|\d{4}-\d\d-\d\d.*")
+_ASSIGNED = near(_KEYWORD, gap=24)
+_GENERIC = re.compile(r"(?:PBKDF2|AES|RSA|SHA|HMAC|Hmac|ECDSA)\w*|[A-Z_]+|[a-z_-]+|\d+|[A-Za-z]+(?:[-_./][A-Za-z]+)*|"
+    r"[0-9a-f]{8}-[0-9a-f-]*|\d{4}-\d\d-\d\d.*")
+
+
+_SETTING = re.compile(r"[A-Za-z_]\w*=[^=]")  # NAME=value: the value is judged on its own
 
 
 def _random(value: str) -> bool:
-    """The first 16 characters: figures among letters, and not a word, a path or a UUID."""
+    """The first 16 or 24 characters: figures among letters, and not a word, a path or a UUID."""
+    if _SETTING.match(value):
+        return False
     if not any(c.isdigit() for c in value):  # letters alone: cases that change as no name's do
         return sum(a.islower() != b.islower() for a, b in pairwise(filter(str.isalpha, value))) >= 6
     return entropy(value) >= 2.6 and not _GENERIC.fullmatch(value)
 
 
+_OPENS = frozenset(" \"'=:`\t\n(>|：＝「“„«はがを는은이是为為")
+
+
 def _starts_here(before: str) -> bool:
-    return _ASSIGNED(before) and before[-1:] in ("", " ", '"', "'", "=", ":", "`", "\t", "\n", "(")
+    return _ASSIGNED(before) and (not before or before[-1] in _OPENS)
 
 
 def _aws_secret(value: str) -> bool:
@@ -93,20 +114,6 @@ def _aws_secret(value: str) -> bool:
 
 
 _AWS = re.compile(r"(?i)(?:aws|secret|key)[^\n;]{0,40}[\s\"'`=:]\Z")
-_PASSWORD = re.compile(
-    r"(?i)(?<![^\W\d_])(?:password|passwort|passwd|passcode|passphrase|kennwort|contraseña|senha|mot de passe|wachtwoord|"
-    r"hasło|пароль|密码|密碼|パスワード|비밀번호|pass|pwd)(?: (?:for|of|to)(?: [a-zA-Z]+){1,5})?[\"'`]?"
-    r"(?:\s?(?:[:=]|=>|：|:=)\s?|(?: (?:is|was|ist|est|es|era|to|now):?){0,3} |は|는)[\"'`(]?\Z"
-)
-
-
-def _password(value: str) -> bool:
-    """The first eight characters: a letter, and a figure, a sign or a case that names in code do not have."""
-    odd = any(c.isdigit() or c in "!#$%&*+@^~=|" for c in value) or re.search("[A-Z]{2}[a-z]|[a-z][A-Z]{2}", value)
-    return any(c.isalpha() for c in value) and bool(odd) \
-        and value[0] != "$" and "{{" not in value  # fmt: skip
-
-
 _SCHEMES = (
     "(?:postgres(?:ql)?|mysql|mariadb|mongodb|redis|rediss|amqps?|mssql|sqlserver|oracle|clickhouse|cassandra|couchbase|neo4j|"
     r"bolt|ldaps?|smtps?|imaps?|sftp|ssh|kafka|nats|memcached|snowflake|cockroachdb|vertica)(?:\+[a-z0-9]+)?"
@@ -122,7 +129,6 @@ def _other(name: str, label: str, ways: Detector | tuple[Detector, ...], text: s
     return Entity(name, label, (group,), ways if isinstance(ways, tuple) else (ways,), text, validator, whole=whole)
 
 
-_SIGNS = r"[^\s\"'`<>,;\x{80}-\x{10ffff}]"
 _OPT_IN = "generic_secrets"
 ENTITIES = (
     *(_provider(*row) for row in _PROVIDERS),
@@ -145,16 +151,16 @@ ENTITIES = (
                     Reach.TOKEN),
            "Web address with a password in it", "user and password before the host", group="contact"),
     _other("password", "PASSWORD",
-           detector("password.1",
-                    (rf"\b[A-Za-z0-9_]{_SIGNS}{{7,}}", rf"\B[!#$%&*+?@^~=|.:/({{\[-]{_SIGNS}{{7,}}"), 0.75,
-                    r"(?i)pass|pwd|kennwort|contrase|senha|wachtw|has\?o|\?\?",  # ?: what is not ASCII
-                    Reach.BEFORE, validate=_password,
-                    context=lambda before: _PASSWORD.search(before) is not None, look_behind=96, whole_word=False),
-           "What follows `password:` and its like; opt-in", "a letter, and a figure or a sign", group=_OPT_IN),
+           PASSWORDS,
+           "What follows `password:` and its like, in many languages; opt-in",
+           "kinds of characters; no code, no prose", group=_OPT_IN),
     _other("generic_secret", "SECRET",
-           detector("generic_secret.1", (r"\b[A-Za-z0-9][A-Za-z0-9+/=_.-]{15,}", r"\B[/+][A-Za-z0-9+/=_.-]{15,}"), 0.7,
-                    r"(?i)secret|token|key|passw|pwd|phrase|credential|bearer|authorization", Reach.BEFORE, validate=_random,
-                    context=_starts_here, whole_word=False),
+           tuple(detector(f"generic_secret.{n}", (rf"\b[A-Za-z0-9]{_WIDE}{{{least},}}{_TAIL}",
+                                                rf"\B[/+]{_WIDE}{{{least},}}{_TAIL}"), 0.7,
+                    r"(?i)secret|token|key|passw|pwd|phrase|credential|bearer|authorization|ssel|geheim|cl\?|jeton|clave|chiave|"
+                    r"sleutel|"
+                    r"klucz|chave|\?\?", Reach.BEFORE, validate=_random, context=_starts_here, whole_word=False)
+                 for n, least in enumerate((14, 22), 1)),
            "Random-looking value after `secret`, `token`, `key`, `Bearer`; opt-in", "figures among letters, entropy",
            group=_OPT_IN),
 )  # fmt: skip

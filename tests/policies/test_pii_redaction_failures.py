@@ -24,6 +24,9 @@ CARD = "4111 1111 1111 1111"
 MADE = kit.make("pii_redaction", {"entities": ["email", "credit_card", "iban"]})
 assert isinstance(MADE, PiiRedaction)
 POLICY: PiiRedaction = MADE
+KEYED = kit.make("pii_redaction", {
+    "entities": ["email", "credit_card", "iban"], "numbering": "keyed", "key": "a key of more than 16 characters",
+})  # fmt: skip
 
 
 def ask(doc: Any, dialect: str = "chat") -> tuple[Any, Exchange]:
@@ -214,6 +217,50 @@ def test_values_come_back_in_arguments_whose_json_needs_escapes() -> None:
     assert json.loads(kit.through(JsonLens(gate), list('{"\\u005bEMAIL_1]": "<\\u0065mail_1>"}'))) == {odd: odd}
 
 
+# -- values and states
+
+
+def test_checking_options_changes_no_state() -> None:
+    """A trial call of a check took a number out of the map that requests used."""
+    options = {"entities": ["email"], "custom": [{"name": "word", "words": ["secret"]}]}
+    for _ in range(3):
+        kit.make("pii_redaction", options)
+        PiiRedaction.Options.model_validate(options)
+    got, _ = ask(user(ANN))
+    assert texts(got) == ["[EMAIL_1]"] == texts(ask(user(ANN))[0])
+
+
+def test_a_value_inside_another_one_is_not_replaced_in_it() -> None:
+    """``Eric`` and ``Eric's``: both were written into the text, one over the other."""
+    made = kit.make("pii_redaction", {"entities": ["email"], "custom": [
+        {"name": "human", "words": ["Eric", "Eric's", "Eric Lee"]},
+    ]})  # fmt: skip
+    x, doc = kit.exchange(), user("Eric's mail: eric@corp-mail.org. Eric Lee and Eric")
+    asyncio.run(made.inspect(x, kit.body(doc)))
+    assert texts(doc) == ["[HUMAN_1] mail: [EMAIL_1]. [HUMAN_2] and [HUMAN_3]"]
+    gate = made.guard(x, CONTENT)
+    assert gate is not None
+    assert kit.through(gate, texts(doc)) == "Eric's mail: eric@corp-mail.org. Eric Lee and Eric"
+
+
+def test_values_with_signs_of_regular_expressions_come_back_as_they_are() -> None:
+    """``[REDACTED_X]`` was used as a pattern, a class of characters, and values as replacements with groups in them."""
+    made = kit.make("pii_redaction", {"custom": [{"name": "odd", "patterns": ["\\\\1[$]&[(].[*][)]"]}]})
+    x, doc = kit.exchange(), user(r"use \1$&(x*) as it is, REDACTED_X")
+    asyncio.run(made.inspect(x, kit.body(doc)))
+    assert texts(doc) == ["use [ODD_1] as it is, REDACTED_X"]
+    gate = made.guard(x, CONTENT)
+    assert gate is not None
+    assert kit.through(gate, ["[ODD_1] O D [D] _ [ODD_11] [ODD]"]) == r"\1$&(x*) O D [D] _ [ODD_11] [ODD]"
+
+
+def test_no_rule_needs_a_timeout() -> None:
+    """Texts that make backtracking engines hang, in patterns of the user's own, too: work grows with the length, no more."""
+    made = kit.make("pii_redaction", {"custom": [{"name": "bad", "patterns": ["(a+)+b", "(x|xx)+y"]}], "entities": ["email"]})
+    doc = user("a" * 20_000, "x" * 20_000, "a@" * 10_000)
+    asyncio.run(asyncio.wait_for(made.inspect(kit.exchange(), kit.body(doc)), 5))
+
+
 # -- laws
 
 WORDS = st.one_of(
@@ -232,7 +279,7 @@ def test_the_round_trip_is_exact_for_any_text_and_any_split(said: list[str], cut
     if x.notes.get("pii_redaction") is None:
         assert texts(got) == said
         return
-    restored = POLICY._restoring(x, Channel(0, "content"), x.notes["pii_redaction"])
+    restored = POLICY._replies._restoring(x, Channel(0, "content"), x.notes["pii_redaction"])
     shown = "\n".join(texts(got))
     edges = sorted({0, len(shown), *(c for c in cuts if c < len(shown))})
     assert kit.through(restored, [shown[a:b] for a, b in pairwise(edges)]) == "\n".join(said)
@@ -245,6 +292,51 @@ def test_two_turns_give_the_same_placeholders(said: list[str], more: str) -> Non
     before = texts(ask(copy.deepcopy(doc))[0])
     doc["messages"] += [{"role": "assistant", "content": "Well."}, {"role": "user", "content": more}]
     assert texts(ask(doc)[0])[: len(before)] == before
+
+
+ARGUMENTS = st.recursive(
+    st.one_of(TEXTS, st.integers(-9, 9), st.booleans(), st.none()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)), max_leaves=6,
+)  # fmt: skip
+
+
+@settings(max_examples=80)
+@given(st.dictionaries(TEXTS, ARGUMENTS, min_size=1, max_size=3), st.sets(st.integers(0, 400), max_size=10), st.booleans())
+def test_arguments_come_back_as_they_were_for_any_json_and_any_split(said: Any, cuts: set[int], ascii: bool) -> None:
+    """What went out in the arguments of a call in the history comes back in a new call, escapes and all."""
+    got, x = ask({"messages": [call(json.dumps(said))]})
+    shown = json.loads(got["messages"][0]["tool_calls"][0]["function"]["arguments"])
+    if x.notes.get("pii_redaction") is None:
+        assert shown == said
+        return
+    text = json.dumps(shown, ensure_ascii=ascii)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    edges = sorted({0, len(text), *(c for c in cuts if c < len(text))})
+    gate = JsonLens(POLICY._replies._restoring(x, Channel(0, "arguments", 0), x.notes["pii_redaction"]))
+    assert json.loads(kit.through(gate, [text[a:b] for a, b in pairwise(edges)])) == said
+
+
+@settings(max_examples=60)
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.lists(TEXTS, max_size=2))
+def test_keyed_numbers_are_those_of_the_value_and_the_tenant(said: list[str], before: list[str]) -> None:
+    """The same in any request of a tenant, whatever stands before; another tenant has others."""
+
+    def sent(tenant: str, *texts_: str) -> tuple[list[str], dict[str, str]]:
+        x, doc = kit.exchange(tenant=tenant), user(*texts_)
+        asyncio.run(KEYED.inspect(x, kit.body(doc)))
+        memory = x.notes.get("pii_redaction")
+        return texts(doc), {} if memory is None else {value: form for form, value in memory.vault._back.items()}
+
+    first, names = sent("a", *said)
+    _, more = sent("a", *before, *said)
+    assert sent("a", *said) == (first, names)
+    plain = {v: f for v, f in names.items() if not f[-1].isalpha() or len(f.rpartition("_")[2]) == 11}
+    assert all(more[value] == form for value, form in plain.items() if len(more[value].rpartition("_")[2]) == 11)
+    _, others = sent("b", *said)
+    assert others.keys() == names.keys() and not set(others.values()) & set(names.values())
 
 
 @settings(max_examples=60)

@@ -24,7 +24,7 @@ policies:
 PEOPLE = [f"person.{n}@corp-mail{n}.org" for n in range(10)]
 CARDS = ["4111 1111 1111 1111", "5500-0055-5555-5559", "378282246310005"]
 MOTTO = 'say "hello"'
-PLANTED = [*PEOPLE, *CARDS, MOTTO, "4111", "corp-mail"]
+PLANTED = [*PEOPLE, *CARDS, MOTTO, "4111 1111", "4111-1111", "41111111", "corp-mail"]  # four digits also stand in durations
 TOOL: Any = {"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}
 
 

@@ -154,7 +154,14 @@ FOUND: list[tuple[str, list[str]]] = [
     ("llm_key", [f"«hf_{MIXED[:34]}»", f"«gsk_{MIXED}{MIXED[:12]}»"]),
     ("aws_access_key", ["AWS_ACCESS_KEY_ID=«AKIAIOSFODNN7EXAMPLE»", '"«ASIAIOSFODNN7EXAMPLE»"']),
     ("aws_secret_key", ["AWS_SECRET_ACCESS_KEY=«wJalrXUtnFEMI/K7MDENG/bPxRfiCYzzzzzzzKEY»"]),
-    ("github_token", [f"https://«ghp_{MIXED[:36]}»@github.com/a/b", f"«github_pat_{MIXED[:22]}_{MIXED}{MIXED[:19]}»,"]),
+    (
+        "github_token",
+        [
+            f"PRIVATE KEY -e GITHUB_TOKEN=«ghp_{MIXED[:36]}»",
+            f"https://«ghp_{MIXED[:36]}»@github.com/a/b",
+            f"«github_pat_{MIXED[:22]}_{MIXED}{MIXED[:19]}»,",
+        ],
+    ),
     ("gitlab_token", [f"«glpat-{MIXED[:20]}»"]),
     ("google_key", [f"key=«AIza{MIXED[:35]}»&x"]),
     (
@@ -176,7 +183,10 @@ FOUND: list[tuple[str, list[str]]] = [
     ("twilio_key", [f"«SK{HEX32}»"]),
     ("package_token", [f"«npm_{MIXED[:36]}»", f"«pypi-AgE{MIXED}{MIXED}»"]),
     ("cloud_token", [f"«dapi{HEX32}»", f"«hvs.{MIXED}»"]),
-    ("jwt", [f"Bearer «{JWT}»", f'"«{JWT}»"']),
+    (
+        "jwt",
+        [f"Bearer «{JWT}»", f'"«{JWT}»"', f"the access token is «{JWT}».", f"token=«{JWT}»."],
+    ),
     ("private_key", [f"«{PEM}»", "'«" + PEM.replace("\n", "\\n") + "»'"]),
     (
         "connection_string",
@@ -188,7 +198,15 @@ FOUND: list[tuple[str, list[str]]] = [
     ),
     ("url_credentials", ["«https://joe:hunter2@example.com/path»)", "git clone «https://u:p@host.example/r.git»"]),
     ("password", ["password: «Hunter2!x9» ok", "Pass: «M6Uqqpl%mIN2»\nnext", 'password = "«aB3$efgh»"']),
-    ("generic_secret", [f'secret_key = "«{HEX32}»"', 'Authorization: Bearer «n2fTNGITSlWrqWszeDdJKbmVbvFC»"']),
+    (
+        "generic_secret",
+        [
+            "The token is «n2fTNGITSlWrqWszeDdJKbmVbvFC».",
+            "secret: «VWCLwbcnLVtqihFglPiSJdC7NhHs»",
+            f'secret_key = "«{HEX32}»"',
+            'Authorization: Bearer «n2fTNGITSlWrqWszeDdJKbmVbvFC»"',
+        ],
+    ),
 ]
 
 

@@ -75,7 +75,9 @@ def test_nothing_is_there(text: str) -> None:
         ),
         pytest.param("NHS 943-476-5919", [("uk_nhs", "943-476-5919")], id="presidio-370-separators-in-an-nhs-number"),
         pytest.param("PESEL 02070803628", [("pl_pesel", "02070803628")], id="presidio-1998-pesel-check"),
-        pytest.param("PESEL 44051401358", [], id="presidio-1998-pesel-with-a-wrong-digit"),
+        pytest.param(
+            "PESEL 44051401358", [("national_id", "44051401358")], id="presidio-1998-pesel-with-a-wrong-digit-is-no-pesel"
+        ),
         pytest.param(
             "peer ::ffff:192.0.2.1 up", [("ipv6", "::ffff:192.0.2.1")], id="prompt-scrubber-131-mapped-ipv6-whole"
         ),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.contract import Cut
 from policies.pii.placeholders import Forms
-from policies.pii.restore import NameTap, restore, restoring
+from policies.pii.restore import NameTap, ToolNames, restore, restoring
 from policies.pii.vault import Vault
 from tests.kits.gate_kit import check_gate, drive
 from tests.kits.policy_kit import through
@@ -117,9 +118,32 @@ def test_outcomes_are_told() -> None:
 
 
 def test_a_tap_holds_nothing_and_hears_a_name() -> None:
-    heard: list[str] = []
-    assert drive(NameTap(heard.append), ["web_", "search"]) == ("web_search", None)
-    assert heard[-1] == "web_search"
+    heard: list[tuple[str, bool]] = []
+    assert drive(NameTap(lambda name, whole: heard.append((name, whole))), ["web_", "search"]) == ("web_search", None)
+    assert heard == [("web_", False), ("web_search", False), ("web_search", True)]
+
+
+def tell(names: ToolNames, tool: int, *pieces: str) -> None:
+    for piece in pieces:
+        drive(names.tap(0, tool), [piece])
+
+
+def test_names_of_tools_as_they_come() -> None:
+    names = ToolNames(lambda name: not name.startswith("web_") and "x" not in name)
+    assert not names.may(0, 0), "no name yet"
+    tell(names, 0, "web", "_search")
+    assert not names.may(0, 0)
+    tell(names, 1, "lookup", "lookup")
+    assert names.may(0, 1), "said twice"
+    tell(names, 1, "lookup")
+    tap = names.tap(0, 1)
+    tap.push("x")
+    with pytest.raises(Cut, match="tool_name"):
+        tap.close()
+    tell(names, 2, "look", "up")
+    assert names.may(0, 2) and not names.may(1, 2), "another choice"
+    tell(names, 3, "")
+    assert not names.may(0, 3)
 
 
 BITS = st.sampled_from([

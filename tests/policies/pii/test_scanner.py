@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from policies.contract import Cut
 from policies.detect.syntax import parse
 from policies.detect.tree import width
+from policies.detect.turn import Verdict
 from policies.pii import Allow, CustomEntity, Found, Scanner, Span, compile_scanner
 from policies.pii.catalogue import ENTITIES
 from policies.pii.entity import Reach
+from policies.pii.reader import _Judge
 
 ALL = compile_scanner(["all", "generic_secrets"], threshold=0.3, regions=("US", "GB", "DE"))
 
@@ -119,18 +122,16 @@ def test_one_character_at_a_time(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.just(PROSE)), max_size=20).map(" ".join))
 def test_the_prefilter_hides_nothing(text: str) -> None:
-    assert ALL._prefilter is not None
-    whole: list[Span] = []
-    ALL._read(text, 0, len(text), whole)
-    assert ALL.spans(text) == whole
+    assert ALL.spans(text) == ALL.plain(text)
 
 
 def test_the_prefilter_skips_prose() -> None:
-    assert ALL._prefilter is not None
+    assert ALL._built_in is not None
+    windows = ALL._built_in[1].windows
     text = "Nothing to see in this sentence of plain prose. " * 200
     long = text + "mail jane@example.com now " + text
-    assert ALL._prefilter.windows(text) == []
-    (window,) = ALL._prefilter.windows(long)
+    assert windows(text) == []
+    (window,) = windows(long)
     assert window[1] - window[0] < 300
     assert [s.type for s in ALL.spans(long)] == ["email"]
 
@@ -151,25 +152,28 @@ def test_spans_are_in_order_and_apart() -> None:
     assert all(a.end <= b.start for a, b in pairwise(spans))
 
 
+@contextmanager
+def counting() -> Iterator[list[int]]:
+    """How often a candidate is judged in a whole text."""
+    calls = [0]
+    original = _Judge.__call__
+
+    def counted(self: _Judge, rule: int, start: int, end: int) -> Verdict:
+        calls[0] += 1
+        return original(self, rule, start, end)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Judge, "__call__", counted)
+        yield calls
+
+
 def test_time_is_linear() -> None:
     """Not by the clock: the automaton's gate reads each character once, whatever stands there; cost shows in checks."""
-    calls = 0
-    original: Callable[[int, str, str], bool] = ALL.rules.passes
-
-    def counted(rule: int, value: str, before: str) -> bool:
-        nonlocal calls
-        calls += 1
-        return original(rule, value, before)
-
-    ALL.rules.passes = counted  # type: ignore[method-assign]
-    try:
-        per = []
-        for n in (20, 40, 80):
-            calls = 0
+    per = []
+    for n in (20, 40, 80):
+        with counting() as calls:
             ALL.spans("12 34 " * n * 10)
-            per.append(calls / n)
-    finally:
-        del ALL.rules.passes
+        per.append(calls[0] / n)
     assert per[2] < per[0] * 1.3 + 1
 
 
