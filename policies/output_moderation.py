@@ -6,6 +6,7 @@ it), reply text in a finding or a message.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -230,7 +231,7 @@ message: This answer was stopped by a content filter.
         if self._classifying is not None:
             await self._classifying.open(self.deps)
         for rules in self._sets.values():
-            rules.warm()
+            await asyncio.to_thread(rules.warm)  # tens of milliseconds with ten thousand phrases, and streams are under way
 
     def guard(self, x: Exchange, channel: Channel) -> Gate | None:
         field = channel.field if channel.field in self._named else ""

@@ -7,25 +7,25 @@ are the codec's).
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Literal
 
 from policies.contract import Cut, Usage
+from proxy.bounds import Bounded
 from proxy.channels import Guard, Line
-from proxy.dialects.contract import ALL, Dialect, Part, Unreadable
-from proxy.judging import Judging
-from proxy.sse import MAX_EVENT, EventTooLarge, Oversize, Splitter, parse
-from proxy.waiting import Entry, Span, Template, learn
+from proxy.dialects.contract import ALL, Dialect, Unreadable
+from proxy.sse import MAX_EVENT, Oversize, parse
+from proxy.templates import Template, Templates
+from proxy.waiting import Entry, Span
 from proxy.watched import WatchedStream, watch_whole
 from proxy.whole import OVERFLOW, UNREADABLE, gate_whole
 
 __all__ = ["OVERFLOW", "UNREADABLE", "GatedStream", "WatchedStream", "gate_whole", "watch_whole"]
 
-_TEMPLATES = 8
-_TRIES = 32  # shapes learnt per stream: a backend whose events never repeat must not cost more than parsing
+_LARGE = 4096  # bytes; a larger event is read in full, and its text judged in steps
 
 
-class GatedStream(Judging):
+class GatedStream(Bounded):
     """One reply stream on its way through the gates.
 
     guard: the gates of a channel, asked once per channel (again when a channel goes on after its end). include_usage:
@@ -34,8 +34,8 @@ class GatedStream(Judging):
     max_arguments. on_overflow: ``cut``, or ``release`` what is held unjudged. interleave: what happens to text that is
     undecided when another channel of the same choice begins to speak: ``close`` decides it as if the channel ended
     there (should it go on, its gates begin again with that text as context), ``hold`` keeps all behind it waiting.
-    annotate: endings say why, where their dialect has a form for it. after: events up to this sequence number are judged,
-    but not sent.
+    hide_usage: the chunk that holds nothing but token counts is for us, and not passed on. annotate: endings say why, where
+    their dialect has a form for it. after: events up to this sequence number are judged, but not sent.
 
     After a cut ``feed`` and ``end`` return nothing more. A gate's own exception goes through: then call ``fail``.
     """
@@ -54,30 +54,29 @@ class GatedStream(Judging):
         interleave: Literal["close", "hold"] = "close",
         annotate: bool = False,
         after: int = -1,
+        hide_usage: bool = False,
     ) -> None:
         codec = dialect.codec()
         if codec is None:
             raise ValueError(f"the dialect {dialect.name} has no streams")
-        super().__init__(codec, guard, closes_on_switch=interleave == "close", max_held=max_held, after=after)
+        super().__init__(
+            dialect, codec, guard, closes_on_switch=interleave == "close", max_event=max_event, max_held=max_held,
+            max_arguments=max_arguments, releases=on_overflow == "release", after=after,
+        )  # fmt: skip
         if annotate:
             codec.reasons = self.cuts
         self.finished = False
         """The backend said that the reply is complete."""
         self.failed = False
         """The backend reported a failure inside the stream."""
-        self.overflowed = False
         self.has_ids = False
         """The backend sends event ids: no comments of our own then."""
-        """A bound was passed."""
         self._include_usage = include_usage
+        self._hide_usage = hide_usage
         self._wanted = choices
-        self._max_arguments = max_arguments
-        self._max_queue = 16 * max(max_event, dialect.max_event)
-        self._releases = on_overflow == "release"
-        self._splitter = Splitter(max(max_event, dialect.max_event), go_on=self._releases)
         self._ended = False
-        self._templates: list[Template] = []
-        self._tries = _TRIES
+        self._templates = Templates(codec, self._book.line, learns=after < 0)  # else numbers are looked at
+        self._known = self._templates.known
 
     # -- what the relay calls ----------------------------------------------------------------------------------
 
@@ -85,6 +84,11 @@ class GatedStream(Judging):
     def usage(self) -> Usage | None:
         """Token counts that the backend has reported so far."""
         return self._codec.usage
+
+    @property
+    def pieces(self) -> int:
+        """Events with text that have come."""
+        return self._codec.events
 
     @property
     def changed(self) -> bool:
@@ -101,7 +105,7 @@ class GatedStream(Judging):
         if self.cut is not None:
             return b""
         if not self._entries and self._splitter.idle:
-            for template in self._templates:
+            for template in self._known:
                 text = template.read(data)
                 if text:
                     if template.owner.speaking is not template.line or template.line.closed:
@@ -111,8 +115,23 @@ class GatedStream(Judging):
                     return out[0] if len(out) == 1 else b"".join(out)
         return self._feed(data)
 
+    def feeding(self, data: bytes) -> Iterator[bytes]:
+        """As ``feed``, in small steps, between which others may have their turn. What each returns may leave; all of them
+        have to be taken, and nothing else may be called meanwhile."""
+        if self.cut is None:
+            raws, large = self._split(data)
+            yield from self._stepping(raws)
+            if large:
+                out: list[bytes] = []
+                self._overflow(out)
+                yield b"".join(out)
+
     def poll(self) -> bytes:
         """Ask the gates that hold text again: a verdict may have come. Returns what may leave now."""
+        return b"".join(self.polling())
+
+    def polling(self) -> Iterator[bytes]:
+        """As ``poll``, in small steps."""
         out: list[bytes] = []
         for line in self._book.live():
             if self.cut is None and line.gate is not None and (line.cleared < line.pushed or line.gate.judges):
@@ -120,30 +139,33 @@ class GatedStream(Judging):
                 if line.closed and not line.pending:
                     self._book.done(line)
         self._after(out)
-        backlog, self._backlog = self._backlog, []
-        self._events(backlog, out)
+        yield b"".join(out)
+        backlog, self._backlog, self._put_off_size = self._backlog, [], 0
+        yield from self._stepping(backlog)
         if self._ended and self.cut is None and not self._backlog:
             self._ended = False
-            out.append(self.end())
-        return b"".join(out)
+            yield from self.ending()
 
     def end(self) -> bytes:
         """The backend's body ended well: decide and send the rest. While gates wait for a verdict (``queued``), ``poll``
         sends what is left."""
+        return b"".join(self.ending())
+
+    def ending(self) -> Iterator[bytes]:
+        """As ``end``, in small steps."""
         if self.cut is not None:
-            return b""
-        out: list[bytes] = []
-        rest = self._splitter.rest()
+            return
+        rest = self._splitter.take()
         if rest:
             # an event that never ended: no client sees one that nobody can judge
-            with suppress(Unreadable):
-                self._event(rest, out)
+            yield from self._stepping([rest], torn=True)
         if self._backlog:
             self._ended = True
-            return b"".join(out)
-        self._close_all(ALL, out)
-        self._after(out)
-        return b"".join(out)
+        elif self.cut is None:
+            out: list[bytes] = []
+            self._close_all(ALL, out)
+            self._after(out)
+            yield b"".join(out)
 
     def fail(self, message: str, type: str, code: str | None) -> bytes:
         """The backend's body broke off: what is undecided is lost, and an error event says so. No ``[DONE]`` follows."""
@@ -156,42 +178,50 @@ class GatedStream(Judging):
     # -- events ------------------------------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> bytes:
-        raws: list[bytes] = []
-        large = False
-        try:
-            self._splitter.split(data, raws)
-        except EventTooLarge:
-            large = True
-        out: list[bytes] = []
-        self._events(raws, out)
-        if large and self.cut is None:
-            self.overflowed = True
-            self._stop(OVERFLOW, None, out)
-        return b"".join(out)
+        raws, large = self._split(data)
+        out = list(self._stepping(raws))
+        if large:
+            self._overflow(out)
+        return out[0] if len(out) == 1 else b"".join(out)
 
-    def _events(self, raws: list[bytes], out: list[bytes]) -> None:
+    def _stepping(self, raws: list[bytes], *, torn: bool = False) -> Iterator[bytes]:
+        """Events, one after the other. torn: the last one may be half an event, which counts as none."""
         for raw in raws:
             if self.cut is not None:
-                break
+                return
+            out: list[bytes] = []
             try:
-                self._event(raw, out)
+                if len(raw) > _LARGE or not self._as_before(raw, out):
+                    for _ in self._event(raw, out):
+                        yield b""
             except Unreadable:
-                self._stop(UNREADABLE, None, out)
+                if not torn:
+                    self._stop(UNREADABLE, None, out)
+            yield out[0] if len(out) == 1 else b"".join(out)
 
-    def _event(self, raw: bytes, out: list[bytes]) -> None:
-        """One event: queue it, give its text to the gates, let go of what is clear. Raises Unreadable."""
-        for template in self._templates:
+    def _as_before(self, raw: bytes, out: list[bytes]) -> bool:
+        """Deal with an event that is like an earlier one but for its text. False when it is not. Raises Unreadable."""
+        for template in self._known:
             text = template.read(raw)
             if text and not template.line.muted:
-                if self._backlog or template.line.pending:
-                    self._put_off(raw, out)
-                elif self._speak(template.line, out):
-                    self._again(raw, template, text, out)
-                return
-        if isinstance(raw, Oversize):  # only where the bounds say release
-            self._let_go()
-            self._queue.add(Entry(raw))
-            self._after(out)
+                self._like(raw, template, text, out)
+                return True
+        other = self._templates.borrow(raw, self.cuts) if type(raw) is bytes else None
+        if other is not None:
+            self._like(raw, other, other.read(raw) or "", out)
+        return other is not None
+
+    def _like(self, raw: bytes, template: Template, text: str, out: list[bytes]) -> None:
+        """An event of a template, whoever speaks and whatever waits. Raises Unreadable."""
+        if self._backlog or template.line.pending:
+            self._put_off(raw, out)
+        elif self._speak(template.line, out):
+            self._again(raw, template, text, out)
+
+    def _event(self, raw: bytes, out: list[bytes]) -> Iterator[None]:
+        """One event: queue it, give its text to the gates, let go of what is clear. Raises Unreadable."""
+        if isinstance(raw, Oversize):
+            self._overflowing(raw, out)
             return
         codec = self._codec
         event = parse(raw)
@@ -200,15 +230,20 @@ class GatedStream(Judging):
         if self.judges and (self._backlog or any(self._pending(part) for part in parsed.parts)):
             self._put_off(raw, out)
             return
+        if self._crowded(parsed):
+            self._overflowing(raw, out)
+            return
         codec.saw(parsed)
-        if parsed.simple and self._tries:
-            self._learn(raw, parsed.parts[0])
+        if self._hide_usage and parsed.counts_only:
+            return
+        if parsed.simple and len(raw) <= _LARGE:
+            self._templates.learn(raw, parsed)
         entry = Entry(raw, parsed)
         entry.open = True
         self._queue.add(entry)
         for part in parsed.parts:
             if self.cut is None:
-                self._give(entry, part, out)
+                yield from self._give(entry, part, out)
         if self.cut is None and parsed.copies:
             at = 0 if codec.repeats else -1
             parsed.copies = any(self._book.minded(i, codec.field, at) for i in parsed.choices or (0,))
@@ -222,13 +257,6 @@ class GatedStream(Judging):
         self.failed |= parsed.error
         self._after(out)
 
-    def _put_off(self, raw: bytes, out: list[bytes]) -> None:
-        """An event that cannot be judged yet, and all behind it."""
-        self._backlog.append(raw)
-        if self._queue.size + sum(map(len, self._backlog)) > self._max_queue:
-            self.overflowed = True
-            self._stop(OVERFLOW, None, out)
-
     def _again(self, raw: bytes, template: Template, text: str, out: list[bytes]) -> None:
         """An event like an earlier one but for its text. The hot path: about 1.5 us with a gate that only counts."""
         line = template.line
@@ -240,7 +268,10 @@ class GatedStream(Judging):
             line.push(text)
         except Cut as cut:
             stop = cut
-        if not ahead and stop is None and line.cleared == line.pushed and not line.edits:
+        edits = line.edits
+        if not ahead and stop is None and line.cleared == line.pushed and (not edits or edits[-1].end <= start):
+            if template.tracked:
+                self._codec.said(line.channel, text, template.number)
             out.append(raw)
             return
         entry = Entry(raw, None, template)
@@ -250,13 +281,6 @@ class GatedStream(Judging):
             self._cut(line, stop, out)
         self._after(out)
 
-    def _learn(self, raw: bytes, part: Part) -> None:
-        found = learn(raw, part, self._codec)
-        self._tries -= 1
-        if found is not None:
-            self._templates.insert(0, Template(*found, self._book.line(part.channel)))
-            del self._templates[_TEMPLATES:]
-
     # -- out ---------------------------------------------------------------------------------------------------
 
     def _after(self, out: list[bytes]) -> None:
@@ -264,32 +288,13 @@ class GatedStream(Judging):
         if self.cut is not None:
             return
         try:
-            self._queue.flush(out)
-            if self._entries and self._too_much():
-                if not self._releases:
-                    self.overflowed = True
-                    self._stop(OVERFLOW, None, out)
-                    return
-                self._let_go()
-                self._queue.flush(out)
+            if not self._bounded_flush(out):
+                return
         except Unreadable:
             self._stop(UNREADABLE, None, out)
             return
         if self.cuts and not self._entries and not self._goes_on():
             self._stop(next(iter(self.cuts.values())), None, out)
-
-    def _too_much(self) -> bool:
-        arguments, held = self._book.held()
-        if self.judges and any(judge.waits for judge in self.judges):  # ``full`` bounds what waits for verdicts
-            return self._queue.size > self._max_queue
-        return held > self._max_held or arguments > self._max_arguments or self._queue.size > self._max_queue
-
-    def _let_go(self) -> None:
-        """Release everything that is held, unjudged."""
-        self.overflowed = True
-        for line in self._book.live():
-            if line.cleared < line.pushed:
-                line.release()
 
     def _goes_on(self) -> bool:
         """True while a choice that was not cut has not finished."""
@@ -300,6 +305,7 @@ class GatedStream(Judging):
         """A gate stopped its choice: the choice ends, and with the last one the stream."""
         index = line.channel.choice
         self.cuts[index] = cut.reason
+        self._codec.length = cut.reason == LENGTH
         if self._codec.per_choice and self._goes_on():
             self._book.mute(index, line)
             self._queue.add(Entry(self._codec.cut_choice(index, cut.message)))
@@ -310,5 +316,6 @@ class GatedStream(Judging):
     def _stop(self, reason: str, message: str | None, out: list[bytes]) -> None:
         """End the stream: what is clear, then the dialect's ending."""
         self.cut = reason
+        self._codec.length = reason == LENGTH
         self._queue.stop(out)
         self._queue.ending(self._codec.cut(message, include_usage=self._include_usage), out)

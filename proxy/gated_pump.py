@@ -7,6 +7,7 @@ synchronous. What must never live here: events and their text (gated.py), asking
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakSet
 
 from policies.contract import Exchange, Kind
@@ -15,16 +16,18 @@ from proxy.connection import ClientConnection
 from proxy.faults import Fault
 from proxy.gated import GatedStream
 from proxy.headers import Fields
-from proxy.pump import Pump
+from proxy.pump import AT_ONCE, Pump, SharingPump
 from proxy.upstream import BackendConnection
 
 __all__ = ["GatedStreamPump"]
 
 
-class GatedStreamPump(Pump):
+class GatedStreamPump(SharingPump):
     """Gated tier for an event stream. judging: takes note of pumps whose gates have to ask somebody, for their ticks."""
 
-    __slots__ = ("__weakref__", "_asking", "_full", "_judging", "_over", "_replied", "held_since", "quiet_since", "stream")
+    __slots__ = (
+        "__weakref__", "_asking", "_full", "_judging", "_over", "_replied", "held_since", "quiet_since", "stream",
+    )  # fmt: skip
     tier = "gated"
 
     def __init__(
@@ -42,7 +45,13 @@ class GatedStreamPump(Pump):
         self._replied = False  # the client has everything; verdicts of shadow mode are still to come
 
     def data(self, chunk: bytes) -> None:
-        self._out(self.stream.feed(chunk))
+        if len(chunk) <= AT_ONCE and not self._todo:
+            self._out(self.stream.feed(chunk))
+        else:
+            self._do(self.stream.feeding(chunk))
+
+    def _flow(self, paused: bool) -> None:
+        self.up.pause(paused or self._full or self._busy)
 
     def _out(self, out: bytes) -> None:
         """What the stream lets go, and what follows from its state."""
@@ -57,6 +66,8 @@ class GatedStreamPump(Pump):
             self._cut()
         elif stream.judges or self._full:
             self._ask()
+
+    # -- text that is held -------------------------------------------------------------------------------------
 
     def _holding(self) -> None:
         if not self.held_since:
@@ -83,24 +94,29 @@ class GatedStreamPump(Pump):
             if not self.stream.has_ids:
                 Pump.data(self, b": keep-alive\n\n")
 
+    # -- the end -----------------------------------------------------------------------------------------------
+
     def end(self, trailers: Fields) -> None:
         self.ended_at = self.clock()
+        self._left = True
         self.conn.on_flow = None  # the backend's connection may be another's by now
         self._full = False
         self._over = trailers
-        out = self.stream.end()
-        if out:
-            Pump.data(self, out)
+        self._do(self.stream.ending(), self._ended)
+
+    def _ended(self) -> None:
+        """All that the backend has sent is judged."""
+        assert self._over is not None
         if self.stream.judges and self.stream.asks:
             self._ask()
         else:
-            self._complete(trailers)
+            self._complete(self._over)
 
     def _complete(self, trailers: Fields) -> None:
         """The backend's body has ended, and nothing is held any more."""
         stream, ended_at = self.stream, self.ended_at
         self._let_go()
-        self.x.usage = stream.usage
+        self.account()
         if stream.cut is not None:
             self.x.fault = Kind.CUT
         if stream.cut is None and any(not judge.settled for judge in stream.judges):
@@ -113,13 +129,21 @@ class GatedStreamPump(Pump):
         super().end(trailers)
         self.ended_at = ended_at
 
+    def account(self) -> None:
+        self.x.usage, self.x.pieces = self.stream.usage, self.stream.pieces
+
     def lost(self, fault: Fault) -> None:
-        """An error event tells the client, and the body breaks all the same: no [DONE], no clean end."""
+        """An error event tells the client, and the body breaks all the same: no [DONE], no clean end. What came before
+        is judged first."""
+        if self._todo:
+            self._over = []
+            self._last(partial(self.lost, fault))
+            return
         self.stop()
         out = self.stream.fail(fault.message, fault.row.type, fault.code)
         if out:
             Pump.data(self, out)
-        self.x.usage = self.stream.usage
+        self.account()
         super().lost(fault)
 
     def _cut(self) -> None:
@@ -128,7 +152,7 @@ class GatedStreamPump(Pump):
         if self._over is None:
             self.up.discard()
             self.ended_at = self.clock()
-        self.x.usage = self.stream.usage
+        self.account()
         self.x.fault = Kind.CUT
         self.conn.end()
         self._finish()
@@ -141,7 +165,8 @@ class GatedStreamPump(Pump):
             self._asking.look()
 
     def stop(self) -> None:
-        """The exchange is over: nobody wants a verdict any more."""
+        """The exchange is over: nothing is to be judged, and nobody wants a verdict any more."""
+        super().stop()
         if self._asking is not None:
             self._asking.cancel()
 
@@ -162,24 +187,15 @@ class GatedStreamPump(Pump):
             self._flow(bool(self.conn.write_paused))
         self._asking.look()
 
-    def _flow(self, paused: bool) -> None:
-        self.up.pause(paused or self._full)
-
     def _answered(self) -> None:
         """Verdicts have come."""
         if self._replied:
             if all(judge.settled for judge in self.stream.judges):
                 self._finish()
-            return
-        out = self.stream.poll()
-        if self._over is None or self.stream.cut is not None or self.stream.asks:
-            self._out(out)
-            return
-        if out:
-            Pump.data(self, out)
-        self._complete(self._over)
+        else:
+            self._do(self.stream.polling(), self._heard)
 
-    def _broke(self, error: Exception) -> None:
-        """A bug: whoever waits for the reply's end deals with it."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+    def _heard(self) -> None:
+        """The verdicts have had their effect."""
+        if self._over is not None and self.stream.cut is None and not self.stream.asks:
+            self._complete(self._over)

@@ -6,16 +6,25 @@ turns. What must never live here: bytes of events, order of leaving, endings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from policies.contract import Channel, Cut, Gate
 from proxy.channels import Book, Guard, Line
-from proxy.dialects.contract import ALL, Part, StreamCodec, Unreadable
+from proxy.dialects.contract import ALL, Parsed, Part, StreamCodec, Unreadable
 from proxy.lens import JsonLens
 from proxy.waiting import Entry, Queue, Span
 from proxy.whole import make_gate
 
-__all__ = ["Judging"]
+__all__ = ["MOST_CHANNELS", "STEP", "Judging"]
+
+STEP = 64
+"""Characters that a gate is given at a time: between two steps other streams have their turn. Well below a millisecond with
+usual rules; text that needs a new state for every character takes 1 to 3 ms."""
+
+MOST_CHANNELS = 4096
+"""Channels of one stream (choices, their fields, tool calls). Each keeps a gate: a backend that opens a new one with every event
+would fill the memory."""
 
 
 class Judging:
@@ -64,34 +73,55 @@ class Judging:
     def _cut(self, line: Line, cut: Cut, out: list[bytes]) -> None:
         raise NotImplementedError
 
-    def _give(self, entry: Entry, part: Part, out: list[bytes]) -> None:
-        """Give one part's text to its gate."""
+    def _crowded(self, parsed: Parsed) -> bool:
+        """An event would open a channel, and there are too many."""
+        lines = self._book.lines
+        if len(lines) < MOST_CHANNELS:
+            return False
+        field, at = self._codec.field, 0 if self._codec.repeats else -1
+        return any(part.channel not in lines for part in parsed.parts if part.mode != "whole") or (
+            parsed.copies and any(Channel(choice, field, at) not in lines for choice in parsed.choices)
+        )
+
+    def _give(self, entry: Entry, part: Part, out: list[bytes]) -> Iterator[None]:
+        """Give one part's text to its gate, in steps."""
         channel, text = part.channel, part.text
         if channel.choice in self.cuts:
             entry.spans.append(Span(Line(channel, None), 0, 0, text, ""))
             return
         known = self._book.lines.get(channel) if part.mode == "repeat" else None
         if part.mode == "whole":
-            self._alone(entry, part, out)
+            yield from self._alone(entry, part, out)
         elif known is not None and known.pushed:
-            self._same_again(entry, part, known, out)
+            yield from self._same_again(entry, part, known, out)
         else:
             line = self._book.line(channel)
             if self._speak(line, out):
                 entry.spans.append(Span(line, line.pushed, line.pushed + len(text), text))
-                self._guarded(line, lambda: line.push(text), out)
+                yield from self._push(line, text, out)
                 if part.mode == "repeat" and self.cut is None and not line.closed:
                     self._close(line, out)
 
-    def _alone(self, entry: Entry, part: Part, out: list[bytes]) -> None:
+    def _push(self, line: Line, text: str, out: list[bytes]) -> Iterator[None]:
+        """Give a line more text. A gate decides the same however it is cut."""
+        if len(text) <= STEP or line.gate is None:
+            self._guarded(line, partial(line.push, text), out)
+            return
+        for at in range(0, len(text), STEP):
+            self._guarded(line, partial(line.push, text[at : at + STEP]), out)
+            if self.cut is not None or line.muted:
+                return
+            yield
+
+    def _alone(self, entry: Entry, part: Part, out: list[bytes]) -> Iterator[None]:
         """Text that stands for itself: decided at once."""
         line = self._book.alone(part.channel)
         entry.spans.append(Span(line, 0, len(part.text), part.text))
-        self._guarded(line, lambda: line.push(part.text), out)
+        yield from self._push(line, part.text, out)
         if self.cut is None and not line.closed:
             self._close(line, out)
 
-    def _same_again(self, entry: Entry, part: Part, line: Line, out: list[bytes]) -> None:
+    def _same_again(self, entry: Entry, part: Part, line: Line, out: list[bytes]) -> Iterator[None]:
         """All of a channel's text once more: it gets the same replacements. Another text is judged anew."""
         if not line.closed:
             self._close(line, out)
@@ -101,7 +131,7 @@ class Judging:
             done = None if line.pending else line.render(part.text, 0, keep=True)
             entry.spans.append(Span(line, 0, 0 if done is not None else len(part.text), part.text, done))
         else:
-            self._alone(entry, part, out)
+            yield from self._alone(entry, part, out)
 
     def _speak(self, line: Line, out: list[bytes]) -> bool:
         """A line is about to get text. False when that cut the stream. Raises Unreadable."""

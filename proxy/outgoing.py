@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from policies.contract import Exchange
 from proxy.backends import Backend
+from proxy.callers.identify import KEY_FIELDS
 from proxy.faults import Fault
 from proxy.headers import Fields, forwarded_for, lines
 from proxy.incoming import Incoming
@@ -45,13 +46,17 @@ def outgoing(incoming: Incoming, rewritten: bytes | None) -> Outgoing:
 
 
 def request_head(
-    x: Exchange, incoming: Incoming, backend: Backend, out: Outgoing, *, client: str, forwarded: bool, identity: bool
-) -> bytes:
-    """The request line and fields. client: the peer's address. identity: ask for a reply that can be read."""
+    x: Exchange, incoming: Incoming, backend: Backend, out: Outgoing, *, client: str, forwarded: bool, identity: bool,
+    keyless: bool,
+) -> bytes:  # fmt: skip
+    """The request line and fields. client: the peer's address. identity: ask for a reply that can be read. keyless: the
+    caller's key was meant for us, and goes no further."""
     head = incoming.head
     fields: Fields = list(x.headers.fields)
     if backend.settings.key is not None:
         backend.authorize(fields)
+    elif keyless:
+        fields = [f for f in fields if f[0].lower() not in KEY_FIELDS]
     if identity:
         fields = [f for f in fields if f[0].lower() != b"accept-encoding"]
         fields.append((b"Accept-Encoding", b"identity"))

@@ -4,21 +4,28 @@
   watched  bytes in, the same bytes out, then looked at (token usage)
   gated    events or whole replies pass the gates of their channels (of streams: gated_pump.py)
 
-What lives here: the only code that runs per chunk; it is synchronous. What must never live here: policies by name,
-HTTP framing, waiting.
+What lives here: the only code that runs per chunk; it is synchronous. What takes longer than a turn of the event loop may
+is done in several (SharingPump). What must never live here: policies by name, HTTP framing, waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from policies.contract import Exchange, Kind, Usage
 from proxy.connection import ClientConnection
 from proxy.faults import Fault
 from proxy.headers import Fields
+from proxy.turns import turns
 from proxy.upstream import BackendConnection
 from proxy.watched import WatchedStream
+
+_LOOK = 16_384  # bytes that are watched at a time: some 100 us
+#: Bytes of a stream that are looked at as they come: an event or a few. What is more shares the loop's time with others.
+AT_ONCE = 1024
 
 
 class Pump:
@@ -74,6 +81,9 @@ class Pump:
     def stop(self) -> None:
         """The exchange is over: nothing may go on for it."""
 
+    def account(self) -> None:
+        """Write down what the reply has cost, as far as it went."""
+
     def _finish(self) -> None:
         self.x.bytes_out = self.sent
         self._wake()
@@ -84,7 +94,89 @@ class Pump:
             self._waiter.set_result(None)
 
 
-class WatchedPump(Pump):
+class SharingPump(Pump):
+    """A pump whose work may take more than one turn of the event loop; meanwhile the backend is not read (turns.py)."""
+
+    __slots__ = ("_busy", "_left", "_todo")
+
+    def __init__(
+        self, conn: ClientConnection, up: BackendConnection, x: Exchange, clock: Callable[[], float]
+    ) -> None:
+        Pump.__init__(self, conn, up, x, clock)
+        self._busy = False  # some work waits for its turn
+        self._left = False  # the backend's connection has nothing more for us, and may be another's
+        # What is to be done, in order: steps, and what follows the last of them.
+        self._todo: deque[tuple[Iterator[bytes], Callable[[], None] | None]] = deque()
+
+    def _out(self, out: bytes) -> None:
+        """What some steps have given, taken together; maybe nothing."""
+
+    def _do(self, steps: Iterator[bytes], after: Callable[[], None] | None = None) -> None:
+        """Take steps now as far as there is time for them, the others in the loop's next turns; then do what follows."""
+        self._todo.append((steps, after))
+        if len(self._todo) > 1 or turns().begin(self._work) or self.finished:
+            return
+        self._busy = True
+        if not self._left:
+            self.conn.on_flow = self._flow
+            self.up.pause(True)
+
+    def _last(self, act: Callable[[], None]) -> None:
+        """The backend's connection has gone: do this when all else is done."""
+        self._left = True
+        self.conn.on_flow = None
+        self._todo.append((iter(()), act))
+
+    def _work(self, until: float) -> bool:
+        """Take steps until a time; True when there are no more."""
+        try:
+            return self._worked(until)
+        except Exception as error:
+            self._todo.clear()
+            if not self._busy:  # called by the backend's connection, or by who asks the gates: it is theirs to tell
+                raise
+            self._broke(error)
+            return True
+
+    def _worked(self, until: float) -> bool:
+        todo, clock = self._todo, turns().clock
+        ready: list[bytes] = []
+        while todo:
+            steps, after = todo[0]
+            for out in steps:
+                if out:
+                    ready.append(out)
+                if clock() >= until:
+                    break
+            else:
+                todo.popleft()
+                self._out(b"".join(ready))
+                ready.clear()
+                if after is not None and not self.finished:
+                    after()
+                continue
+            self._out(b"".join(ready))
+            if todo:  # a cut ends it all
+                return False
+        if self._busy:
+            self._busy = False
+            if not self._left and not self.finished:
+                self._flow(bool(self.conn.write_paused))
+        return True
+
+    def _flow(self, paused: bool) -> None:
+        self.up.pause(paused or self._busy)
+
+    def stop(self) -> None:
+        self._todo.clear()
+
+    def _broke(self, error: Exception) -> None:
+        """A bug: whoever waits for the reply's end deals with it."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
+
+class WatchedPump(SharingPump):
     """Watched tier: the client has its bytes before they are looked at."""
 
     __slots__ = ("watch",)
@@ -98,15 +190,36 @@ class WatchedPump(Pump):
 
     def data(self, chunk: bytes) -> None:
         Pump.data(self, chunk)
-        self.watch.feed(chunk)
+        if len(chunk) <= AT_ONCE and not self._todo:
+            self.watch.feed(chunk)
+        else:
+            self._do(self._looking(chunk))
+
+    def _looking(self, chunk: bytes) -> Iterator[bytes]:
+        if len(chunk) <= _LOOK:
+            self.watch.feed(chunk)  # whole events, likely: quicker
+            yield b""
+            return
+        for at in range(0, len(chunk), _LOOK):
+            self.watch.feed(chunk[at : at + _LOOK])
+            yield b""
+
+    def account(self) -> None:
+        self.x.usage, self.x.pieces = self.watch.usage, self.watch.pieces
 
     def end(self, trailers: Fields) -> None:
-        self.x.usage = self.watch.usage
+        if self._todo:
+            self._last(partial(self.end, trailers))
+            return
+        self.account()
         super().end(trailers)
 
     def lost(self, fault: Fault) -> None:
         """Between two events an error event can tell the client why; the body breaks in any case."""
-        self.x.usage = self.watch.usage
+        if self._todo:
+            self._last(partial(self.lost, fault))
+            return
+        self.account()
         if self.conn.may_add:
             event = self.watch.fail(fault.message, fault.row.type, fault.code)
             if event is not None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 from policies.contract import Kind, RequestBody
-from proxy import jsonio
+from proxy import forms, jsonio
+from proxy.dialects import asked
 from proxy.faults import Fault
 
 if TYPE_CHECKING:
@@ -66,25 +67,30 @@ def from_the_beginning(work: Work) -> None:
 async def read(work: Work) -> bytes | None:
     """Read the body and show it to the policies. Returns the bytes to send; None: the original ones.
 
-    Raises Refuse, and Fault (INVALID_JSON, UNSUPPORTED_ENCODING, TOO_LARGE and what reading raises).
+    Raises Refuse, and Fault (INVALID_JSON, UNSUPPORTED_ENCODING, UNSCANNABLE, TOO_LARGE and what reading raises).
     """
     x, plan = work.x, work.plan
-    doc, raw = _UNREAD, b""
+    doc, raw, form = _UNREAD, b"", None
     sort = _sort(work)
     if sort is not _OTHER:
         limit = work.runtime.settings.limits.inspected_body
         at_hand = work.incoming.at_hand(limit)
         raw = await _wait(work, limit) if at_hand is None else at_hand
-        doc = _document(raw, sort)
+        if sort is _FORM:
+            form = _form(work, raw)
+            doc = _UNREAD if form is None else form.doc
+        else:
+            doc = _document(raw, sort)
     if doc is _UNREAD:
-        if plan.inspect and x.method in BODY_METHODS and work.incoming.size:
-            x.scanned_request = "no: not JSON"
+        if plan.inspect and x.method in BODY_METHODS:
+            _not_seen(work)
         for admit in plan.admit_late:
             await admit(x)
         return None
     work.doc = doc
     x.bytes_in = len(raw)
     x.model_asked, x.stream = work.route.dialect.peek(doc)
+    x.tokens_asked, x.times = asked.tokens(doc), asked.completions(doc)
     for admit in plan.admit_late:
         await admit(x)
     if not plan.needs_body and not work.runtime.maps_models:
@@ -94,12 +100,16 @@ async def read(work: Work) -> bytes | None:
         await inspect(x, body)
     if body.read:
         x.scanned_request = f"partly: {', '.join(sorted(set(body.opaque)))}" if body.opaque else "yes"
+    if form is not None:
+        return _form_bytes(work, form)
+    if plan.meters and work.route.dialect.asks_usage:
+        work.hide_usage = asked.ask_usage(body.doc)
     # What was judged is what is sent: the original bytes could be read in another way (duplicate keys).
     return jsonio.encode(body.doc)
 
 
 _UNREAD: Any = object()
-_JSON, _MAYBE, _OTHER = "JSON", "may be JSON", "not to be read"
+_JSON, _MAYBE, _FORM, _OTHER = "JSON", "may be JSON", "form", "not to be read"
 
 
 def _sort(work: Work) -> str:
@@ -111,6 +121,9 @@ def _sort(work: Work) -> str:
     if content_type == b"application/json" and head.content_encoding is None:  # as clients say it, nearly all
         return _JSON
     content_type = content_type.lower()
+    if work.route.form and content_type.startswith(b"multipart/"):
+        # without a policy that wants the body, an upload streams through; in an encoding or said twice it cannot be read
+        return _FORM if work.plan.needs_body and head.content_encoding in (None, b"identity") else _OTHER
     must = work.route.json or b"json" in content_type
     if not must and (not work.plan.inspect or content_type.startswith(b"multipart/")):
         return _OTHER
@@ -146,3 +159,41 @@ def _utf8(content_type: bytes) -> bool:
     """JSON is UTF-8 (RFC 8259 8.1); a charset parameter that says otherwise makes the body unreadable here."""
     at = content_type.find(b"charset=")
     return at < 0 or content_type[at + 8 :].split(b";")[0].strip(b" \"'") in (b"utf-8", b"utf8", b"us-ascii")
+
+
+def _form(work: Work, raw: bytes) -> forms.Form | None:
+    """The form; None where it cannot be read. The Content-Type must be there once: servers differ in which one counts."""
+    types = [value for name, value in work.incoming.head.fields if name.lower() == b"content-type"]
+    if len(types) != 1:
+        return None
+    try:
+        return forms.read(raw, types[0])
+    except forms.NotAForm:
+        return None
+
+
+def _not_seen(work: Work) -> None:
+    """A body that no policy has seen passes where JSON is not expected, but not in the place of a form. Raises Fault
+    UNSCANNABLE, unless ``unscanned: allow``."""
+    head, x = work.incoming.head, work.x
+    if not work.route.form:
+        if work.incoming.size:
+            x.scanned_request = "no: not JSON"
+    elif head.length or head.chunked:
+        x.scanned_request = "no: not a form"
+        enforced = any(row.phase == "inspect" and row.mode == "enforce" for row in work.plan.rows)
+        if enforced and work.runtime.settings.unscanned == "refuse":
+            raise Fault(Kind.UNSCANNABLE)
+
+
+def _form_bytes(work: Work, form: forms.Form) -> bytes | None:
+    """The form as the policies left it. Raises Fault UNSCANNABLE for a text that a form cannot hold."""
+    try:
+        written = form.encode(work.doc)
+    except forms.NotAForm:
+        raise Fault(Kind.UNSCANNABLE) from None
+    if work.plan.choose or work.runtime.maps_models:
+        work.form = form  # another model may be written into it
+    elif written is not None:
+        work.incoming.take()  # uploads are large: one copy of them is enough
+    return written

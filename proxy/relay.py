@@ -19,6 +19,7 @@ from proxy import jsonio, reading
 from proxy.backends import Backend, candidates
 from proxy.connection import ClientConnection
 from proxy.faults import Fault, render, shape_of
+from proxy.forms import Form
 from proxy.incoming import Incoming
 from proxy.outgoing import Upload, outgoing, request_head
 from proxy.reply import answer
@@ -77,7 +78,7 @@ class Relay:
             work.refuse(Fault(Kind.INTERNAL))
         finally:
             work.release()
-            x.bytes_in += incoming.size  # a tunnel has counted its own
+            x.bytes_in = max(x.bytes_in, incoming.size)  # read ones and tunnels have been counted
             x.ended = self.clock()
             runtime.in_flight -= 1
             self.settled(x)
@@ -94,7 +95,8 @@ class Work:
     """The steps of one exchange, and what has to be given back at its end."""
 
     __slots__ = (
-        "clock", "conn", "doc", "incoming", "lease", "led", "loop", "plan", "relay", "route", "runtime", "skip", "up", "x",
+        "clock", "conn", "doc", "form", "hide_usage", "incoming", "lease", "led", "loop", "plan", "relay", "route", "runtime",
+        "skip", "up", "x",
     )  # fmt: skip
 
     def __init__(self, relay: Relay, conn: ClientConnection, incoming: Incoming, x: Exchange) -> None:
@@ -108,6 +110,8 @@ class Work:
         self.route: Route = match(x.method, x.path)
         self.plan: Plan = self.runtime.plans[self.route.name]
         self.doc: Any = None
+        self.form: Form | None = None  # what ``doc`` is written as, where that is not JSON
+        self.hide_usage = False  # we have asked for the chunk with the token counts, the client has not
         self.skip = -1  # the last event of a stored stream that the client has already
         self.up: BackendConnection | None = None
         self.lease: Backend | None = None
@@ -118,6 +122,10 @@ class Work:
     async def run(self) -> None:
         """All steps in order. Raises Refuse or Fault where the exchange ends early."""
         x, plan = self.x, self.plan
+        if self.runtime.callers is not None:
+            known = self.runtime.callers.identify(x)
+            if known is not None:
+                await known
         for admit in plan.admit:
             await admit(x)
         self.incoming.set_limit(x.max_body or 0)
@@ -150,7 +158,8 @@ class Work:
             x.model_sent = candidate.model or x.model_asked
             sent = body
             if candidate.model is not None and isinstance(self.doc, dict):
-                sent = jsonio.encode({**self.doc, "model": candidate.model})
+                doc = {**self.doc, "model": candidate.model}
+                sent = jsonio.encode(doc) if self.form is None else self.form.encode(doc)
             self.lease = backend
             backend.in_flight += 1
             try:
@@ -199,7 +208,8 @@ class Work:
         out = outgoing(incoming, rewritten)
         head = request_head(
             x, incoming, backend, out, client=conn.client,
-            forwarded=self.runtime.settings.forwarded == "append", identity=bool(self.plan.guard),
+            forwarded=self.runtime.settings.forwarded == "append", identity=bool(self.plan.guard) or self.plan.meters,
+            keyless=self.runtime.keyless,
         )  # fmt: skip
         upgrade = incoming.head.upgrade == b"websocket"
         up.idle_timeout, up.first_byte_timeout = timeouts.idle, timeouts.first_byte

@@ -64,13 +64,16 @@ async def answer(work: Work, reply: Reply) -> None:
     conn.begin(reply.status, reply.reason, _respond(work, reply.status, fields), length)
     x.committed = True
     pump.start()
-    if not pump.finished:
-        waited = work.clock()
-        try:
-            await pump.done()
-        finally:
-            pump.stop()
-        x.upstream_wait += max(0.0, pump.ended_at - waited)
+    try:
+        if not pump.finished:
+            waited = work.clock()
+            try:
+                await pump.done()
+            finally:
+                pump.stop()
+            x.upstream_wait += max(0.0, pump.ended_at - waited)
+    finally:
+        pump.account()
 
 
 def scanned(work: Work) -> bytes:

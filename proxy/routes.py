@@ -20,8 +20,8 @@ __all__ = ["OTHER", "ROUTES", "Route", "Router", "coverage_markdown", "match"]
 class Route:
     """A row. name: unique, a metric label. method: None is any. path: exact, or None where ``pattern`` (with ``{}`` for
     one segment) stands for many. reads_request, reads_reply: the dialect can read all text of JSON bodies there. textless:
-    neither direction carries text of prompts or replies. json: requests are JSON whatever they say. streams: replies may
-    be event streams.
+    neither direction carries text of prompts or replies. json: requests are JSON whatever they say. form: requests are
+    forms, or JSON. streams: replies may be event streams.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Route:
     textless: bool = False
     json: bool = False
     streams: bool = False
+    form: bool = False
 
 
 def _read(
@@ -55,8 +56,17 @@ def _reply(name: str, path: str, dialect: str, method: str, *, streams: bool = F
     )  # fmt: skip
 
 
+def _form(name: str, path: str, dialect: str, *, streams: bool = False) -> Route:
+    """A route whose requests are forms."""
+    pattern = "{}" in path
+    return Route(
+        name, "POST", None if pattern else path, DIALECTS[dialect], path, reads_request=True, reads_reply=True,
+        streams=streams, form=True,
+    )  # fmt: skip
+
+
 def _blind(name: str, path: str, method: str | None = "POST") -> Route:
-    """Text that headgate does not read: forms, files, web sockets."""
+    """Text that headgate does not read: files, web sockets."""
     return Route(name, method, None if "{}" in path else path, DIALECTS["opaque"], path)
 
 
@@ -81,6 +91,7 @@ ROUTES: tuple[Route, ...] = (
     _read("messages", "/v1/messages", "messages", streams=True),
     _read("count_tokens", "/v1/messages/count_tokens", "count_tokens"),
     _read("cohere_chat", "/cohere/v2/chat", "cohere", reply=False, streams=True),
+    _read("cohere_v2_chat", "/v2/chat", "cohere", reply=False, streams=True),
     _read("invocations", "/invocations", "invocations", streams=True),
     _read("azure_chat", f"{_AZURE}/chat/completions", "chat", streams=True),
     _read("azure_completions", f"{_AZURE}/completions", "completions", streams=True),
@@ -114,12 +125,15 @@ ROUTES: tuple[Route, ...] = (
     _blind("messages_derender", "/v1/messages/derender"),
     _blind("responses_derender", "/v1/responses/derender"),
     # sound and pictures
-    _reply("transcriptions", "/v1/audio/transcriptions", "transcription", "POST", streams=True),
-    _reply("translations", "/v1/audio/translations", "transcription", "POST", streams=True),
+    _form("transcriptions", "/v1/audio/transcriptions", "transcription", streams=True),
+    _form("translations", "/v1/audio/translations", "transcription", streams=True),
     _read("speech", "/v1/audio/speech", "speech", reply=False),
     _read("images", "/v1/images/generations", "images", streams=False),
-    _blind("image_edits", "/v1/images/edits"),
-    _blind("image_variations", "/v1/images/variations"),
+    _form("azure_transcriptions", f"{_AZURE}/audio/transcriptions", "transcription", streams=True),
+    _form("azure_translations", f"{_AZURE}/audio/translations", "transcription", streams=True),
+    _form("azure_image_edits", f"{_AZURE}/images/edits", "image_edits"),
+    _form("image_edits", "/v1/images/edits", "image_edits"),
+    _form("image_variations", "/v1/images/variations", "image_edits"),
     _blind("realtime", "/v1/realtime", "GET"),
     # files hold whole requests
     _blind("file_upload", "/v1/files"),
@@ -246,6 +260,12 @@ def coverage_markdown() -> str:
         "",
         "`not read`: the bytes pass as they are. Where a policy that enforces on such text applies, the request is refused",
         "unless `unscanned: allow` is set. A path in any other spelling is the last row.",
+        "",
+        "Forms (`multipart/form-data`): every field but `model` is text, and so are names of files; files cannot be read.",
+        "A form goes on byte for byte, but for the fields that a policy changed. One that servers could read in different ways",
+        "(no last boundary, padded boundaries, bare line ends, encodings, another charset than UTF-8, backslashes in names,",
+        "`filename*`) counts as not read, and so does any other body there that is not JSON. Without a policy that looks at",
+        "requests an upload streams through; with one it is held in memory, up to `limits.inspected_body` (413 above).",
         "",
         "## Dialects",
     ]

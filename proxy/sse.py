@@ -121,6 +121,13 @@ class Splitter:
         """The bytes of the last, incomplete event that have not been handed out."""
         return bytes(self._buffer)
 
+    def take(self) -> bytes:
+        """As ``rest``, which is handed out by this."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._from = 0
+        return rest
+
     def feed(self, data: bytes) -> list[Event]:
         """The events that end in ``data``. Raises EventTooLarge; who needs the events before it uses ``split``."""
         return [parse(raw) for raw in self.split(data)]

@@ -36,7 +36,7 @@ def choose(work: Work, reply: Reply, up: BackendConnection) -> Pump:
     stream = content_type.startswith(b"text/event-stream")
     if stream:
         x.stream = conn.streaming = True
-    if not (plan.guard or settings.usage):
+    if not (plan.guard or settings.usage or plan.meters):
         return Pump(conn, up, x, clock)
     plain = reply.head.content_encoding in (None, b"identity")
     shaped = route.streams if stream else b"json" in content_type
@@ -50,7 +50,9 @@ def choose(work: Work, reply: Reply, up: BackendConnection) -> Pump:
         x.scanned_reply = "no: form of the reply" if route.reads_reply else "no: route"
         if route.reads_reply and settings.unscanned == "refuse" and plan.enforces(x, "reply"):
             raise Fault(Kind.BACKEND_PROTOCOL, "a reply that policies cannot read")
-    if settings.usage and good and plain and shaped and route.dialect.counts:
+    if (settings.usage or plan.meters) and good and plain and shaped and route.dialect.counts:
+        if stream and work.hide_usage:
+            return _gated(work, up, stream)
         if stream:
             return WatchedPump(conn, up, x, clock, WatchedStream(route.dialect))
         if (reply.head.length or 0) <= WATCH_CAP:
@@ -71,10 +73,10 @@ def _gated(work: Work, up: BackendConnection, stream: bool) -> Pump:
     options = doc.get("stream_options")
     gated = GatedStream(
         work.route.dialect, partial(gates, work),
-        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        include_usage=isinstance(options, dict) and options.get("include_usage") is True and not work.hide_usage,
         choices=_choices(doc),
         max_event=settings.stream.max_event, max_held=settings.stream.max_held, on_overflow=settings.stream.on_overflow,
-        annotate=wants_annotations(work), after=work.skip,
+        annotate=wants_annotations(work), after=work.skip, hide_usage=work.hide_usage,
     )  # fmt: skip
     pump = GatedStreamPump(conn, up, x, clock, gated, work.runtime.judging)
     work.runtime.gated.add(pump)

@@ -1,7 +1,6 @@
 """The queue of a gated stream: events that wait for their text to be decided, and how one leaves.
 
-What lives here: entries, the templates of events that differ in one text alone, and the rendering of an entry. What must
-never live here: gates being asked, order, cuts.
+What lives here: entries, and the rendering of an entry. What must never live here: gates being asked, order, cuts.
 """
 
 from __future__ import annotations
@@ -12,34 +11,12 @@ from typing import NamedTuple
 
 from policies.contract import Channel
 from proxy import jsonio
-from proxy.channels import Choice, Line
-from proxy.dialects.contract import ALL, Parsed, Part, StreamCodec, Unreadable
+from proxy.channels import Line
+from proxy.dialects.contract import ALL, Parsed, StreamCodec, Unreadable
 from proxy.sse import parse
+from proxy.templates import Template
 
-__all__ = ["Entry", "Queue", "Span", "Template", "learn"]
-
-_PROBE = "\x7fheadgate\x7f"
-
-
-class Template:
-    """Events that differ in one text alone: the bytes before and after it, and the line it belongs to."""
-
-    __slots__ = ("least", "line", "owner", "prefix", "start", "stop", "suffix")
-
-    def __init__(self, prefix: bytes, suffix: bytes, line: Line) -> None:
-        self.prefix = prefix  # up to and with the opening quote
-        self.suffix = suffix  # from the closing quote
-        self.line = line
-        self.owner: Choice = line.owner
-        self.start = len(prefix) - 1
-        self.stop = 1 - len(suffix)
-        self.least = len(prefix) + len(suffix)
-
-    def read(self, raw: bytes) -> str | None:
-        """The text of an event of this shape; None for any other. Exact: what is between is one valid JSON string."""
-        if raw.startswith(self.prefix) and raw.endswith(self.suffix) and len(raw) >= self.least:
-            return jsonio.decode_text(raw[self.start : len(raw) + self.stop])
-        return None
+__all__ = ["Entry", "Queue", "Span"]
 
 
 class Span(NamedTuple):
@@ -155,22 +132,6 @@ class Queue:
         self.size = 0
 
 
-def learn(raw: bytes, part: Part, codec: StreamCodec) -> tuple[bytes, bytes] | None:
-    """The bytes before and after an event's one text, quotes included; None when they cannot be told for sure."""
-    token = jsonio.encode(part.text)
-    at = raw.find(token)
-    if at < 0 or raw.find(token, at + 1) >= 0:
-        return None
-    prefix, suffix = raw[: at + 1], raw[at + len(token) - 1 :]
-    try:  # the proof: another text in that place is read as that text, and nothing else changes
-        probe = codec.parse(parse(prefix + _PROBE.encode() + suffix))
-    except Unreadable:
-        return None
-    if not probe.simple or probe.parts[0] != part._replace(text=_PROBE):
-        return None
-    return prefix, suffix
-
-
 def _render(entry: Entry, codec: StreamCodec, cuts: dict[int, str], lines: dict[Channel, Line]) -> tuple[bytes, bool]:
     """(bytes, changed) of an entry whose text is decided. cuts: choices that were cut: what they say now is nothing.
     Raises Unreadable when it cannot be written."""
@@ -182,11 +143,17 @@ def _render(entry: Entry, codec: StreamCodec, cuts: dict[int, str], lines: dict[
     ]
     touched = any(text != span.text for text, span in zip(texts, entry.spans, strict=True))
     if parsed is None:
-        if entry.template is None or not touched:
+        template = entry.template
+        if template is None:
+            return entry.raw, False
+        template.read(entry.raw)  # its number
+        if not touched:
+            if template.tracked:
+                codec.said(template.line.channel, texts[0], template.number)
             return entry.raw, False
         if not texts[0] and entry.spans[0].line.muted:
             return b"", True
-        return _fill(entry.template, texts[0]), True
+        return _fill(entry, template, texts[0], codec), True
     drop: frozenset[int] = frozenset()
     unfinished: frozenset[int] = frozenset()
     if cuts and parsed.choices:
@@ -226,7 +193,8 @@ def _partial(entry: Entry, codec: StreamCodec) -> bytes:
     if not any(texts):
         return b""
     if entry.template is not None:
-        return _fill(entry.template, texts[0])
+        entry.template.read(entry.raw)  # its number
+        return _fill(entry, entry.template, texts[0], codec)
     if parsed is None:
         return b""
     texts += [""] * (len(parsed.parts) - len(texts))
@@ -245,5 +213,11 @@ def _rewrite(
     return raw
 
 
-def _fill(template: Template, text: str) -> bytes:
-    return template.prefix[:-1] + jsonio.encode(text) + template.suffix[1:]
+def _fill(entry: Entry, template: Template, text: str, codec: StreamCodec) -> bytes:
+    try:
+        raw = template.fill(entry.raw, text)
+    except jsonio.JsonError:
+        raise Unreadable("a replacement that cannot be written") from None
+    if template.tracked:
+        codec.said(template.line.channel, text, template.number)
+    return raw

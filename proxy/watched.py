@@ -12,8 +12,8 @@ import msgspec
 
 from policies.contract import Usage
 from proxy.dialects.contract import Dialect, StreamCodec, Unreadable, openai_usage
+from proxy.shapes import SHARED, shape
 from proxy.sse import Splitter, parse
-from proxy.waiting import learn
 
 __all__ = ["WatchedStream", "watch_whole"]
 
@@ -28,12 +28,13 @@ _read_reply = msgspec.json.Decoder(_Reply).decode
 _MAX_EVENT = 1024 * 1024  # bytes kept of one event; the counts in a larger one are not read
 
 _SHAPES = 2
-_TRIES = 8  # events parsed for their shape
+_TRIES = 8  # events looked at for their shape, after the first, which has no text in most streams
 
 
 class WatchedStream:
     """Reads along. usage: token counts so far. finishes: choice to finish reason. errors: failures that the backend
-    reported inside the stream. finished: the backend said that the reply is complete. blind: an event was too large."""
+    reported inside the stream. finished: the backend said that the reply is complete. blind: an event was too
+    large. pieces: events that were nothing but text, or nearly so."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -41,9 +42,10 @@ class WatchedStream:
         self._needles = dialect.needles
         self._splitter = Splitter(_MAX_EVENT, go_on=True)
         self._shapes: list[tuple[bytes, bytes]] = []
-        self._tries = _TRIES
+        self._tries = _TRIES + 1
         self.finishes: dict[int, str] = {}
         self.errors = 0
+        self.pieces = 0
         self.finished = False
         self.blind = False
 
@@ -67,11 +69,13 @@ class WatchedStream:
                     and data.endswith(suffix)
                     and data.find(b'"', len(prefix)) == len(data) - len(suffix)  # nothing but one string between
                 ):
+                    self.pieces += 1
                     return
             for needle in self._needles:
                 if needle in data:
                     break
             else:
+                self.pieces += data.count(b"\n\n")
                 self._learn(data)
                 return
         for raw in self._splitter.split(data):
@@ -82,19 +86,29 @@ class WatchedStream:
                 if needle in raw:
                     self._look(raw)
                     break
+            else:
+                self.pieces += 1
 
     def _learn(self, raw: bytes) -> None:
         """Keep the shape of an event that is nothing but text."""
         if not self._tries or self._codec is None:
             return
         self._tries -= 1
-        try:
-            parsed = self._codec.parse(parse(raw))
-        except Unreadable:
+        if self._tries == _TRIES:
             return
-        found = learn(raw, parsed.parts[0], self._codec) if parsed.simple else None
-        if found is not None:
-            self._shapes.insert(0, found)
+        found = SHARED.find(raw, self._codec)
+        if found is None:
+            try:
+                found = shape(raw, self._codec.parse(parse(raw)), self._codec)
+            except Unreadable:
+                return
+            if found is not None and found.general:
+                SHARED.add(found, self._codec)
+        if found is None or found.tail is not None:  # what varies in every event takes longer than the needles
+            return
+        place = found.match(raw)
+        if place is not None:
+            self._shapes.insert(0, (raw[: place.start("text") + 1], raw[place.end("text") - 1 :]))
             del self._shapes[_SHAPES:]
 
     def fail(self, message: str, type: str, code: str | None) -> bytes | None:

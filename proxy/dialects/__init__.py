@@ -6,6 +6,7 @@ from proxy.dialects.audio import Transcription
 from proxy.dialects.chat import Chat, ChatBatch
 from proxy.dialects.completions import Completions
 from proxy.dialects.contract import Dialect
+from proxy.dialects.forms import IMAGE_EDITS
 from proxy.dialects.messages import CountTokens, Messages
 from proxy.dialects.opaque import Invocations, Opaque
 from proxy.dialects.responses import Responses
@@ -17,7 +18,7 @@ DIALECTS: dict[str, Dialect] = {
     d.name: d
     for d in (
         Chat(), ChatBatch(), Completions(), Responses(), Messages(), CountTokens(), Transcription(), Invocations(), Opaque(),
-        *TABLES,
+        *TABLES, IMAGE_EDITS,
     )
 }  # fmt: skip
 """Every dialect by its name."""

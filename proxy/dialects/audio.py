@@ -1,7 +1,7 @@
 """Speech to text, POST /v1/audio/transcriptions and /translations: https://platform.openai.com/docs/api-reference/audio.
 
-What lives here: replies. Requests are multipart forms with audio and cannot be read here. vLLM streams
-transcription.chunk objects with choices; OpenAI streams transcript.text.delta and transcript.text.done.
+What lives here: replies; the fields of requests, which are forms, are in forms.py. vLLM streams transcription.chunk objects
+with choices; OpenAI streams transcript.text.delta and transcript.text.done.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from policies.contract import Channel
+from policies.contract import Channel, Segment
 from proxy.dialects.choices import ChoicesCodec
 from proxy.dialects.contract import ALL, Dialect, Parsed, Part, Row, StreamCodec, Unreadable, openai_usage
+from proxy.dialects.finder import Finder
+from proxy.dialects.forms import find_form
 from proxy.dialects.leaves import spelt
 from proxy.sse import Event
 
@@ -24,6 +26,9 @@ class Transcription(Dialect):
     name = "transcription"
     counts = True
     needles = (b'"usage"', b"transcript.text.done", b'"finish_reason":"', b'"error"', b"[DONE]")
+    request_rows: ClassVar[tuple[str, ...]] = (
+        "prompt, hotwords and every other field of the form, and the name of the file; its sound cannot be read",
+    )
     rows: ClassVar[tuple[Row, ...]] = (
         Row("text", "text; the body when it is not JSON (text, srt, vtt)", "transcript.text.delta"),
         Row("content", "", "choices[].delta.content"),
@@ -32,8 +37,12 @@ class Transcription(Dialect):
     )
     notes: ClassVar[tuple[str, ...]] = (
         "transcript.text.done repeats the text: it gets the same replacements",
-        "the request's audio, prompt and hotwords are a form: not read",
     )
+
+    def request(self, doc: Any) -> tuple[list[Segment], list[str]]:
+        find = Finder()
+        find_form(find, doc)
+        return find.segments, find.opaque
 
     def parts(self, doc: Any) -> list[Part]:
         if not isinstance(doc, dict):
@@ -76,6 +85,7 @@ class TranscriptionCodec(ChoicesCodec):
     def __init__(self) -> None:
         super().__init__()
         self._typed = False
+        self.ready = False
 
     def parse(self, event: Event) -> Parsed:
         parsed = super().parse(event)
@@ -93,6 +103,7 @@ class TranscriptionCodec(ChoicesCodec):
             parsed.ends.append(ALL)
         else:
             self._add(parsed, doc, "segments", "text")
+        parsed.simple = kind == "transcript.text.delta" and len(parsed.parts) == 1 and not doc.get("logprobs")
         parsed.copies = bool(doc.get("logprobs")) and (
             not parsed.parts or spelt(doc["logprobs"]) != parsed.parts[0].text
         )
@@ -105,6 +116,7 @@ class TranscriptionCodec(ChoicesCodec):
 
     def saw(self, parsed: Parsed) -> None:
         super().saw(parsed)
+        self.ready |= parsed.doc is not None
         if parsed.doc is not None and isinstance(parsed.doc.get("type"), str):
             self._typed = True
 

@@ -12,13 +12,21 @@ from typing import Any, ClassVar
 from policies.contract import Channel, Segment
 from proxy.dialects.choices import ChatCodec, choice_index, choice_parts, choices_of, scrub_choice, top_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
-from proxy.dialects.finder import TRUST, Finder, trust_of
+from proxy.dialects.finder import METADATA, TRUST, Finder, trust_of
 from proxy.dialects.leading import of_chat
 
 #: Steers generation by text: read as what the application's author wrote.
-_SCHEMAS = ("tools", "functions", "response_format", "structured_outputs", "chat_template_kwargs", "web_search_options")
+_GUIDED = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "vllm_xargs")  # of older releases, too
+_SCHEMAS = (
+    "tools", "functions", "response_format", "structured_outputs", "chat_template_kwargs", "web_search_options", *_GUIDED,
+)  # fmt: skip
 _TEXTS = ("stop", "bad_words", "chat_template")
-_BESIDE_MESSAGES = frozenset((*_SCHEMAS, *_TEXTS, "documents", "prediction"))
+_BESIDE_MESSAGES = frozenset((*_SCHEMAS, *_TEXTS, "documents", "prediction", *METADATA))
+#: The keys of a message that are read as what they are, or hold no text.
+_MESSAGE = frozenset((
+    "role", "content", "reasoning", "reasoning_content", "refusal", "thinking", "name", "tool_calls", "function_call", "audio",
+    "tool_call_id", "id", "type", "cache_control",
+))  # fmt: skip
 
 
 def find_messages(find: Finder, messages: Any, where: str = "messages") -> None:
@@ -57,6 +65,10 @@ def find_message(find: Finder, message: dict[str, Any], at: str) -> None:
         _find_call(find, message["function_call"], f"{at}.function_call", role)
     if message.get("audio"):
         find.opaque.append(f"{at}: audio")
+    if not message.keys() <= _MESSAGE:  # reasoning_details, tool_plan and what comes next: replies had it, so histories have
+        for key in message:
+            if key not in _MESSAGE:
+                find.loose(message, key, f"{at}.*", role, trust)
 
 
 def _find_call(find: Finder, call: dict[str, Any], at: str, role: str) -> None:
@@ -76,6 +88,7 @@ def _find_beside(find: Finder, doc: dict[str, Any]) -> None:
     find.fields(doc, _TEXTS, lambda box, key, at: find.texts(box, key, at, "system", "system"))
     if isinstance(doc.get("prediction"), dict) and "content" in doc["prediction"]:
         find.content(doc["prediction"], "content", "prediction.content", "assistant", "assistant")
+    find.metadata(doc)
 
 
 class Chat(Dialect):
@@ -83,13 +96,15 @@ class Chat(Dialect):
 
     name = "chat"
     counts = True
+    asks_usage = True
     per_choice = True
     needles = (b'"usage"', b'"finish_reason":"', b'"finish_reason": "', b'"error"', b"[DONE]")
     request_rows: ClassVar[tuple[str, ...]] = (
-        "messages[].content (string, parts, tool results)", "messages[].{name, reasoning, reasoning_content, refusal}",
+        "messages[].content (string, parts, tool results)",
+        "messages[].{name, reasoning, reasoning_content, refusal}, and strings under other keys",
         "messages[].tool_calls[].function.{name, arguments}, .custom.input; messages[].function_call",
-        "documents, tools, functions, response_format, structured_outputs, chat_template(_kwargs)",
-        "stop, bad_words, prediction.content",
+        "documents, tools, functions, response_format, structured_outputs, guided_*, chat_template(_kwargs)",
+        "stop, bad_words, prediction.content; user, safety_identifier, metadata",
     )  # fmt: skip
     rows: ClassVar[tuple[Row, ...]] = (
         Row("content", "choices[].message.content", "choices[].delta.content"),

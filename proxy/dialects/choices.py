@@ -14,7 +14,7 @@ from policies.contract import Channel
 from proxy import jsonio
 from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event, openai_usage
 from proxy.dialects.leaves import SKIP, loose, spelt, strings
-from proxy.sse import Event
+from proxy.sse import Event, parse
 
 _DONE = b"data: [DONE]\n\n"
 _BASE = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
@@ -35,11 +35,13 @@ class ChoicesCodec(StreamCodec):
     """One stream of chunks with choices."""
 
     per_choice = True
+    varying = ("id", "created", "obfuscation")
     object: ClassVar[str] = "chat.completion.chunk"
 
     def __init__(self) -> None:
         super().__init__()
         self._base: dict[str, Any] = {}
+        self._first = b""  # an event to read ``_base`` from, should it be needed
         self._counts: dict[str, Any] | None = None
 
     def parse(self, event: Event) -> Parsed:
@@ -103,12 +105,17 @@ class ChoicesCodec(StreamCodec):
         super().saw(parsed)
         doc = parsed.doc
         if doc is not None:
-            if not self._base and "id" in doc:
+            if not self._base and not self._first and "id" in doc:
                 self._base = {k: doc[k] for k in _BASE if k in doc}
             if parsed.usage is not None:
                 self._counts = doc["usage"]
             if parsed.parts:
                 self.events += 1
+
+    def skipped(self, raw: bytes, choices: Sequence[int]) -> None:
+        super().skipped(raw, choices)
+        if not self._base and not self._first and b'"id"' in raw:
+            self._first = raw
 
     def scrub(
         self, doc: Any, parsed: Parsed, texts: Sequence[str], *, drop: frozenset[int], unfinished: frozenset[int]
@@ -133,6 +140,9 @@ class ChoicesCodec(StreamCodec):
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         """A chunk of our own under the reply's id."""
+        if self._first and not self._base:
+            doc = jsonio.decode_reply(parse(self._first).data or b"")
+            self._base = {k: doc[k] for k in _BASE if k in doc}
         base = self._base or {"id": "", "object": self.object, "created": 0, "model": ""}
         return json_event({**base, "choices": choices, **more})
 
@@ -144,8 +154,8 @@ class ChoicesCodec(StreamCodec):
     def cut_choice(self, index: int, message: str | None) -> bytes:
         self.choices[index] = True
         shown = self.chunk([self.piece(index, message, None)]) if message else b""
-        last = self.piece(index, None, "content_filter")
-        if self.reasons is not None:
+        last = self.piece(index, None, "length" if self.length else "content_filter")
+        if self.reasons is not None and not self.length:
             last["content_filter_results"] = filter_results(self.reasons.get(index, "policy"))
         return shown + self.chunk([last])
 
@@ -237,7 +247,7 @@ def _call(parts: list[Part], call: Any, index: int, tool: int, path: Path, field
     if not isinstance(call, dict):
         parts += [Part(Channel(index, "other", tool), text, where, "whole") for where, text in strings(call, path)]
         return
-    for key, value in call.items():
+    for key, value in sorted(call.items(), key=_name_first) if "name" in call else call.items():
         at = (*path, key)
         if value in (None, "") or key in SKIP:
             continue
@@ -252,6 +262,11 @@ def _call(parts: list[Part], call: Any, index: int, tool: int, path: Path, field
             parts.append(Part(Channel(index, "name", tool), value, at, "whole"))
         else:
             parts += [Part(Channel(index, "other", tool), text, where, "whole") for where, text in strings(value, at)]
+
+
+def _name_first(item: tuple[str, Any]) -> bool:
+    """Whom a call is for is known before its arguments are judged."""
+    return item[0] != "name"
 
 
 def _spelt(logprobs: Any) -> str | None:

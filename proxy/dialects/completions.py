@@ -13,7 +13,9 @@ from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
 from proxy.dialects.finder import Finder
 from proxy.dialects.leading import of_completions
 
-_SCHEMAS = ("response_format", "structured_outputs")
+_SCHEMAS = (
+    "response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "vllm_xargs",
+)  # fmt: skip
 _TEXTS = ("stop", "bad_words")
 
 
@@ -22,11 +24,12 @@ class Completions(Dialect):
 
     name = "completions"
     counts = True
+    asks_usage = True
     per_choice = True
     needles = (b'"usage"', b'"finish_reason":"', b'"finish_reason": "', b'"error"', b"[DONE]")
     request_rows: ClassVar[tuple[str, ...]] = (
         "prompt (a text or texts; token ids cannot be read), suffix",
-        "response_format, structured_outputs, stop, bad_words",
+        "response_format, structured_outputs, guided_*, stop, bad_words; user, safety_identifier, metadata",
     )
     rows: ClassVar[tuple[Row, ...]] = (Row("text", "choices[].text", "choices[].text"),)
     notes: ClassVar[tuple[str, ...]] = (
@@ -41,6 +44,7 @@ class Completions(Dialect):
             find.fields(doc, ("suffix",), lambda box, key, at: find.texts(box, key, at))
             find.fields(doc, _SCHEMAS, lambda box, key, at: find.schema(box, key, at))
             find.fields(doc, _TEXTS, lambda box, key, at: find.texts(box, key, at, "system", "system"))
+            find.metadata(doc)
             find.opaque_fields(doc, ("prompt_embeds",))
         return find.segments, find.opaque
 

@@ -56,18 +56,8 @@ class Parsed:
     """
 
     __slots__ = (
-        "choices",
-        "copies",
-        "doc",
-        "ends",
-        "error",
-        "follows",
-        "parts",
-        "simple",
-        "terminal",
-        "track",
-        "usage",
-    )
+        "choices", "copies", "doc", "ends", "error", "follows", "parts", "simple", "terminal", "track", "usage",
+    )  # fmt: skip
 
     def __init__(self, doc: dict[str, Any] | None) -> None:
         self.doc = doc
@@ -82,6 +72,11 @@ class Parsed:
         self.terminal = False
         self.error = False
 
+    @property
+    def counts_only(self) -> bool:
+        """Nothing but token counts: the chunk that ``stream_options.include_usage`` asks for."""
+        return self.usage is not None and not self.parts and self.doc is not None and self.doc.get("choices") == []
+
 
 class Row(NamedTuple):
     """A line of the coverage table. field: the Channel's. whole, stream: where the text is ('' where it cannot be)."""
@@ -93,12 +88,16 @@ class Row(NamedTuple):
 
 class StreamCodec:
     """What one stream of a dialect needs to be read, rewritten and ended. Every method is synchronous and pure but for
-    ``saw`` and ``left``, which keep what an ending needs."""
+    ``saw``, ``skipped``, ``left`` and ``said``, which keep what an ending needs."""
 
     repeats: ClassVar[bool] = False
     """Later events hold the whole text of a channel again."""
     per_choice: ClassVar[bool] = False
     """A choice can end while the others go on."""
+    varying: ClassVar[tuple[str, ...]] = ()
+    """Keys at the top of an event whose number or string may be any other without changing what ``parse`` returns."""
+    pads: ClassVar[bool] = False
+    """Makers put spaces before the last brace of an event, to hide how long its text is."""
     field: ClassVar[str] = "content"
     """The channel that every choice has; asked for a gate when an event has copies but no text yet."""
 
@@ -108,8 +107,12 @@ class StreamCodec:
         """Choices seen so far; True when finished."""
         self.reasons: dict[int, str] | None = None
         """Why choices were cut, for those who have asked for annotations of an ending; None: nobody has."""
+        self.length = False
+        """The reply is ended because it is too long for a limit, and not for what it says."""
         self.events = 0
         """Text events seen: vLLM writes one token each."""
+        self.ready = True
+        """``skipped`` is enough for an event that is nothing but text; False: this stream's first one must be parsed."""
 
     def parse(self, event: Event) -> Parsed:
         """Read one event; raises Unreadable. Changes nothing."""
@@ -127,6 +130,16 @@ class StreamCodec:
 
     def left(self, parsed: Parsed, texts: Sequence[str]) -> None:
         """A tracked event was sent, with these texts in its parts."""
+
+    def skipped(self, raw: bytes, choices: Sequence[int]) -> None:
+        """As ``saw``, for the first event of a shape that is nothing but text, known from another stream: nobody parses
+        it. choices: those it speaks of."""
+        for index in choices:
+            self.choices.setdefault(index, False)
+
+    def said(self, channel: Channel, text: str, number: int) -> None:
+        """As ``left``, of a tracked event that was nothing but text (``Parsed.simple``). number: its ``sequence_number``, -1
+        without one."""
 
     def rewrite(
         self,
@@ -174,6 +187,8 @@ class Dialect:
     """The shape of an error body."""
     counts: ClassVar[bool] = False
     """Replies carry token counts."""
+    asks_usage: ClassVar[bool] = False
+    """A stream tells its token counts only when ``stream_options.include_usage`` asks for them."""
     needles: ClassVar[tuple[bytes, ...]] = ()
     """A stream event with none of these holds no usage, finish, end or error: the watched tier skips it unread."""
     max_event: ClassVar[int] = 0

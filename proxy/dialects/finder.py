@@ -14,7 +14,7 @@ import msgspec
 
 from policies.contract import Segment, Trust
 from proxy import jsonio
-from proxy.dialects.leaves import Place, number_text, places
+from proxy.dialects.leaves import Place, number_text, place_at, places, strings
 
 __all__ = ["TRUST", "Finder", "trust_of"]
 
@@ -36,12 +36,18 @@ _PART_META = frozenset((
     "type", "id", "uuid", "role", "tool_use_id", "tool_call_id", "call_id", "cache_control", "detail", "format", "is_error",
     "status", "signature", "index", "citations", "annotations", "media_type", "logprobs", "phase",
 ))  # fmt: skip
+METADATA = ("user", "safety_identifier", "metadata")
 _KNOWN = _PART_TEXT | _PART_NESTED | _PART_OPAQUE | {"arguments", "input"}
 
 
 def _is_blob(source: Any) -> bool:
     """An Anthropic source block that is an image or a file by reference, not text."""
     return isinstance(source, dict) and source.get("type") not in ("text", "content")
+
+
+def _is_picture(part: dict[str, Any], name: str) -> bool:
+    """A picture that a Responses tool made, in base64."""
+    return name == "result" and part.get("type") == "image_generation_call"
 
 
 def trust_of(role: str) -> Trust:
@@ -115,6 +121,8 @@ class Finder(msgspec.Struct, eq=False):
                 self.arguments(value, name, at, role, trust)
             elif name in _PART_TEXT or name in _PART_NESTED:
                 self._nested(value, name, at, role, trust, depth)
+            elif _is_picture(value, name):
+                self.opaque.append(f"{where}: {name}")
             else:
                 self.free(value, name, at, role, trust)
 
@@ -181,6 +189,17 @@ class Finder(msgspec.Struct, eq=False):
     def schema(self, box: Any, key: Any, where: str, trust: Trust = "system") -> None:
         """Free JSON that describes something to the model (tools, response formats): its strings, not its keys."""
         self.free(box, key, where, "system", trust, keys=False, numbers=False)
+
+    def loose(self, box: Any, key: Any, where: str, role: str, trust: Trust) -> None:
+        """The strings below a key that no shape has (``where#7`` is the eighth), but identifiers and opaque blobs."""
+        for n, (path, text) in enumerate(strings(box[key])):
+            self.segments.append(Segment(f"{where}#{n}", text, place_at(box, (key, *path)).set, role, trust))
+
+    def metadata(self, doc: dict[str, Any]) -> None:
+        """What a request says about its sender; not for the model, but the backend's operator reads it."""
+        for name in METADATA:
+            if name in doc:
+                self.free(doc, name, name, "user", "user", keys=False, numbers=False)
 
     def fields(self, doc: Any, names: tuple[str, ...], read: Callable[[Any, str, str], None], prefix: str = "") -> None:
         """``read(doc, name, where)`` for each of the names that ``doc`` has with a value."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.jsonio import Embedded, Number
 
-__all__ = ["SKIP", "Place", "loose", "number_text", "places", "spelt", "strings"]
+__all__ = ["SKIP", "Place", "loose", "number_text", "place_at", "places", "spelt", "strings"]
 
 Keys = tuple[str | int, ...]
 
@@ -38,6 +38,13 @@ class Place:
 
     def set(self, value: Any) -> None:
         self.box[self.key] = value
+
+
+def place_at(doc: Any, path: Keys) -> Place:
+    """The place at a path that exists."""
+    for key in path[:-1]:
+        doc = doc[key]
+    return Place(doc, path[-1])
 
 
 def places(root: Place) -> Iterator[tuple[Place, Any]]:

@@ -13,6 +13,8 @@ from proxy.dialects.finder import Finder, trust_of
 from proxy.dialects.leading import of_messages
 from proxy.dialects.messages_stream import MessagesCodec, content_parts, refusal
 
+_SCHEMAS = ("tools", "output_format", "output_config", "chat_template_kwargs")
+
 
 class Messages(Dialect):
     """Messages."""
@@ -23,7 +25,7 @@ class Messages(Dialect):
     needles = (b'"usage"', b"message_stop", b"message_delta", b'"error"')
     request_rows: ClassVar[tuple[str, ...]] = (
         "system (string, blocks), messages[].content (string; text, thinking, tool_use.input, tool_result blocks)",
-        "tools, stop_sequences",
+        "tools, output_format, output_config, stop_sequences; metadata",
     )
     rows: ClassVar[tuple[Row, ...]] = (
         Row("text", "content[].text", "content_block_delta text_delta"),
@@ -48,8 +50,9 @@ class Messages(Dialect):
                     role = message.get("role")
                     role = role if isinstance(role, str) else "user"
                     find.content(message, "content", f"messages[{n}].content", role, trust_of(role))
-            find.fields(doc, ("tools",), lambda box, key, at: find.schema(box, key, at))
+            find.fields(doc, _SCHEMAS, lambda box, key, at: find.schema(box, key, at))
             find.fields(doc, ("stop_sequences",), lambda box, key, at: find.texts(box, key, at, "system", "system"))
+            find.metadata(doc)
         return find.segments, find.opaque
 
     def lead(self, doc: Any, channel: Channel) -> str:

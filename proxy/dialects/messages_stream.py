@@ -32,6 +32,7 @@ class MessagesCodec(StreamCodec):
     """One stream of message events."""
 
     field = "text"
+    pads = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +155,7 @@ class MessagesCodec(StreamCodec):
         count = self.usage.completion if self.usage is not None else 0
         delta = {
             "type": "message_delta",
-            "delta": refusal(message),
+            "delta": {"stop_reason": "max_tokens", "stop_sequence": None} if self.length else refusal(message),
             "usage": {"output_tokens": max(count, self.events)},
         }
         out.append(json_event(delta, "message_delta"))

@@ -15,6 +15,7 @@ from proxy.dialects.items import drop_copies, response_parts
 from proxy.dialects.leading import of_responses
 from proxy.dialects.responses_stream import ResponsesCodec
 
+_SCHEMAS = ("tools", "text", "structured_outputs", "chat_template_kwargs", "vllm_xargs")
 _OPAQUE = ("previous_response_id", "conversation")
 
 
@@ -27,7 +28,8 @@ class Responses(Dialect):
     max_event = 16 * 1024 * 1024  # response.completed holds the whole reply and the request's instructions and tools
     request_rows: ClassVar[tuple[str, ...]] = (
         "input (string; message content; function_call.arguments; tool outputs; reasoning summary and content)",
-        "instructions, tools, text.format, prompt.variables",
+        "any other text of an item; instructions, tools, text.format, structured_outputs, prompt.variables",
+        "user, safety_identifier, metadata",
     )
     rows: ClassVar[tuple[Row, ...]] = (
         Row("text", "output[].content[].text", "response.output_text.delta"),
@@ -58,11 +60,12 @@ class Responses(Dialect):
         if "input" in doc and not find.text(doc, "input", "input") and isinstance(doc["input"], list):
             for n in range(len(doc["input"])):
                 _find_item(find, doc["input"], n, f"input[{n}]")
-        find.fields(doc, ("tools", "text"), lambda box, key, at: find.schema(box, key, at))
+        find.fields(doc, _SCHEMAS, lambda box, key, at: find.schema(box, key, at))
         if isinstance(doc.get("prompt"), dict):
             find.fields(
                 doc["prompt"], ("variables",), lambda box, key, at: find.free(box, key, at, "user", "user"), "prompt."
             )
+        find.metadata(doc)
         find.opaque_fields(doc, _OPAQUE)
         return find.segments, find.opaque
 

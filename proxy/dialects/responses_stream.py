@@ -66,6 +66,7 @@ class ResponsesCodec(StreamCodec):
     """One stream of response events."""
 
     repeats = True
+    varying = ("sequence_number", "obfuscation", "item_id")
     field = "text"
 
     def __init__(self) -> None:
@@ -122,12 +123,15 @@ class ResponsesCodec(StreamCodec):
         elif isinstance(doc.get("response"), dict):
             self._whole(parsed, doc["response"], kind)
         known = _KNOWN.get(kind) or (_RESPONSE_EVENT if isinstance(doc.get("response"), dict) else _META)
-        if parsed.error or doc.keys() <= known:
-            return
-        for path, text in loose(doc, known):
-            streams = path == ("delta",)
-            field = stem if streams else "other"
-            parsed.parts.append(Part(Channel(index, field), text, path, "text" if streams else "whole"))
+        if not (parsed.error or doc.keys() <= known):
+            for path, text in loose(doc, known):
+                streams = path == ("delta",)
+                field = stem if streams else "other"
+                parsed.parts.append(Part(Channel(index, field), text, path, "text" if streams else "whole"))
+        parsed.simple = (
+            verb == "delta" and stem in _FIELDS and len(parsed.parts) == 1 and parsed.parts[0].path == ("delta",)
+            and not doc.get("logprobs")
+        )  # fmt: skip
 
     def _text(self, parsed: Parsed, doc: dict[str, Any], stem: str, verb: str, index: int) -> None:
         field, number, key = _FIELDS[stem]
@@ -184,12 +188,13 @@ class ResponsesCodec(StreamCodec):
         doc = parsed.doc
         if doc is None:
             return
-        self._sequence = max(self._sequence, _number(doc, "sequence_number", self._sequence))
+        number = _number(doc, "sequence_number", -1)
+        self._sequence = max(self._sequence, number)
         kind = doc.get("type")
         index = _number(doc, "output_index")
         for part, text in zip(parsed.parts, texts, strict=True):
             if part.mode == "text":
-                self._sent.setdefault(part.channel, []).append(text)
+                self.said(part.channel, text, number)
         if kind == "response.output_item.added" and isinstance(doc.get("item"), dict):
             self._items[index] = doc["item"]
         elif kind == "response.output_item.done" and isinstance(doc.get("item"), dict):
@@ -210,6 +215,14 @@ class ResponsesCodec(StreamCodec):
             if isinstance(end, Channel):
                 self._texts_done.add(end)
 
+    def said(self, channel: Channel, text: str, number: int) -> None:
+        if number > self._sequence:
+            self._sequence = number
+        sent = self._sent.get(channel)
+        if sent is None:
+            sent = self._sent[channel] = []
+        sent.append(text)
+
     # -- endings -----------------------------------------------------------------------------------------------
 
     def _event(self, kind: str, **fields: Any) -> bytes:
@@ -223,7 +236,7 @@ class ResponsesCodec(StreamCodec):
         response = {
             **self._response,
             "status": "incomplete",
-            "incomplete_details": {"reason": "content_filter"},
+            "incomplete_details": {"reason": "max_output_tokens" if self.length else "content_filter"},
             "output": [self._finished[i] for i in sorted(self._finished)],
         }
         out.append(self._event("response.incomplete", response=response))

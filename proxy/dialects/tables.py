@@ -72,6 +72,16 @@ def embed_input(find: Finder, box: Any, key: Any, where: str) -> None:
         find.prompt(box, key, where)
 
 
+def grounding(find: Finder, box: Any, key: Any, where: str) -> None:
+    """Documents of any shape: their strings."""
+    find.free(box, key, where, "user", "document", keys=False, numbers=False)
+
+
+def metadata(find: Finder, box: Any, key: Any, where: str) -> None:
+    """What a request says about its sender."""
+    find.free(box, key, where, "user", "user", keys=False, numbers=False)
+
+
 def free(find: Finder, box: Any, key: Any, where: str) -> None:
     """Any JSON: its strings, keys and numbers."""
     find.free(box, key, where, "user", "user")
@@ -151,14 +161,18 @@ def _say(path: tuple[str, ...]) -> str:
     return ".".join(path).replace(".*", "[]") or "the document"
 
 
+_METADATA = tuple(Spot((key,), metadata) for key in ("user", "safety_identifier", "metadata"))
 _EMBED = (
     Spot(("input",), embed_input), Spot(("messages",), messages), Spot(("texts",), text),
     Spot(("inputs", "*", "content"), parts), Spot(("images",), ids), Spot(("prompt_embeds",), ids),
-    Spot(("chat_template",), text), Spot(("instruction",), text),
+    Spot(("chat_template",), text), Spot(("chat_template_kwargs",), schema), Spot(("instruction",), text), *_METADATA,
 )  # fmt: skip
-_SCORE = tuple(
-    Spot((key,), parts)
-    for key in ("text_1", "text_2", "data_1", "data_2", "queries", "query", "documents", "items", "instruction")
+_SCORE = (
+    *(
+        Spot((key,), parts)
+        for key in ("text_1", "text_2", "data_1", "data_2", "queries", "query", "documents", "items", "instruction")
+    ),
+    *_METADATA,
 )
 _DOCUMENTS = (("results", "*", "document", "text"), ("results", "*", "document"))
 
@@ -178,6 +192,7 @@ TOKENIZE = Table(
         Spot(("prompt",), prompt),
         Spot(("messages",), messages),
         Spot(("chat_template",), text),
+        Spot(("chat_template_kwargs",), schema),
         Spot(("tools",), schema),
     ),
     (("token_strs", "*"),),
@@ -185,14 +200,14 @@ TOKENIZE = Table(
 DETOKENIZE = Table("detokenize", (Spot(("tokens",), ids),), (("prompt",),))
 MODERATIONS = Table("moderations", (Spot(("input",), prompt),))
 IMAGES = Table(
-    "images", (Spot(("prompt",), text), Spot(("image",), ids)), (("data", "*", "revised_prompt"),), counts=True
+    "images", (Spot(("prompt",), text), Spot(("image",), ids), *_METADATA), (("data", "*", "revised_prompt"),), counts=True
 )
 SPEECH = Table("speech", (Spot(("input",), text), Spot(("instructions",), text)))
 COHERE = Table(
     "cohere",
     (
-        Spot(("messages",), messages), Spot(("documents",), free), Spot(("tools",), schema),
-        Spot(("response_format",), schema), Spot(("stop_sequences",), text),
+        Spot(("messages",), messages), Spot(("documents",), grounding), Spot(("tools",), schema),
+        Spot(("response_format",), schema), Spot(("stop_sequences",), text), *_METADATA,
     ),
 )  # fmt: skip
 

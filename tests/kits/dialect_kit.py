@@ -599,6 +599,12 @@ TABLES = (
         body=lambda t: {"created": 1, "data": [{"b64_json": "AAAA", "revised_prompt": t}]},
         read_body=reader("data", 0, "revised_prompt"),
     ),
+    Kit(
+        "image_edits",
+        "revised_prompt",
+        body=lambda t: {"created": 1, "data": [{"b64_json": "AAAA", "revised_prompt": t}]},
+        read_body=reader("data", 0, "revised_prompt"),
+    ),
 )
 
 KITS: tuple[Kit, ...] = (

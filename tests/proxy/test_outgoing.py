@@ -52,7 +52,9 @@ def test_a_body_that_is_still_coming_is_not_at_hand() -> None:
     assert (out.framing, out.payload) == ([(b"Content-Length", b"4")], None)
 
 
-def head(incoming: Incoming, *, identity: bool = False, forwarded: bool = False, **backend: object) -> list[bytes]:
+def head(
+    incoming: Incoming, *, identity: bool = False, forwarded: bool = False, keyless: bool = False, **backend: object
+) -> list[bytes]:
     """The lines of the request head."""
     settings = Settings.model_validate({"url": "http://b.example:8000", **backend})
     loop = asyncio.new_event_loop()
@@ -60,12 +62,23 @@ def head(incoming: Incoming, *, identity: bool = False, forwarded: bool = False,
         at = Backend("b", settings, loop, time.monotonic)
         x = Exchange("made-1", incoming.method, "/v1//x", "", Headers(incoming.head.fields), "192.0.2.1", 0.0, 0.0)
         raw = request_head(
-            x, incoming, at, outgoing(incoming, None), client="192.0.2.1", forwarded=forwarded, identity=identity
-        )
+            x, incoming, at, outgoing(incoming, None), client="192.0.2.1", forwarded=forwarded, identity=identity,
+            keyless=keyless,
+        )  # fmt: skip
     finally:
         loop.close()
     assert raw.endswith(b"\r\n\r\n")
     return raw[:-4].split(b"\r\n")
+
+
+def test_a_key_that_was_for_us_goes_no_further() -> None:
+    fields = [(b"Authorization", b"Bearer k"), (b"X-Api-Key", b"k"), (b"API-Key", b"k"), (b"B", b"1")]
+    kept = head(made(fields))
+    assert b"Authorization: Bearer k" in kept and b"X-Api-Key: k" in kept
+    gone = head(made(fields), keyless=True)
+    assert b"B: 1" in gone and not [line for line in gone if b"ey: " in line or line.startswith(b"Authorization")]
+    replaced = head(made(fields), keyless=True, key="sk-b")
+    assert [line for line in replaced if b"sk-b" in line or b" k" in line] == [b"Authorization: Bearer sk-b"]
 
 
 def test_the_line_and_the_order_of_fields() -> None:

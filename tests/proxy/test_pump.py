@@ -130,9 +130,11 @@ class Watch:
     def __init__(self) -> None:
         self.fed: list[bytes] = []
         self.usage: Usage | None = None
+        self.pieces = 0
 
     def feed(self, chunk: bytes) -> None:
         self.fed.append(chunk)
+        self.pieces += 1
         self.usage = Usage(1, len(self.fed))
 
     def fail(self, message: str, type: str, code: str | None) -> bytes | None:

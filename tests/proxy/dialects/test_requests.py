@@ -311,7 +311,7 @@ CASES: list[tuple[str, Any, list[tuple[str, str, str]], list[str]]] = [
     (
         "cohere",
         {"messages": [{"role": "user", "content": "c"}], "documents": ["d"]},
-        [("messages[0].content", "c", "user"), ("documents#0", "d", "user")],
+        [("messages[0].content", "c", "user"), ("documents#0", "d", "document")],
         [],
     ),
     (
@@ -328,6 +328,116 @@ CASES: list[tuple[str, Any, list[tuple[str, str, str]], list[str]]] = [
     ),
     ("opaque", {"anything": "x"}, [], []),
     ("transcription", {}, [], []),
+    (
+        "transcription",
+        {
+            "file": {"filename": "f.wav", "content_type": "audio/wav", "size": 9}, "model": "m", "prompt": "p", "hotwords": 41,
+            "temperature": 0, "stream": True, "language": "en", "new": ["a", 7], "known_speaker_references[]": ["data:audio"],
+        },
+        [
+            ("file.filename", "f.wav", "user"), ("prompt", "p", "user"), ("hotwords", "41", "user"), ("language", "en", "user"),
+            ("*[0]", "a", "user"), ("*[1]", "7", "user"),
+        ],
+        ["file: file", "*[0]: file"],
+    ),
+    (
+        "image_edits",
+        {"prompt": "p", "image": ["data:image/png;base64,AA"], "images": [{"file_id": "f"}], "mask": {"image_url": "u"}},
+        [("prompt", "p", "user")],
+        ["image[0]: file", "images[0]: file_id", "mask: image_url"],
+    ),
+    (
+        "chat",
+        {
+            "messages": [
+                {"role": "assistant", "content": "c", "reasoning_details": [{"type": "t", "text": "r", "data": "b"}],
+                 "tool_plan": "tp", "id": "i", "tool_call_id": "j"},
+            ],
+            "guided_choice": ["g1"], "guided_regex": "gr", "functions": [{"name": "old"}], "chat_template_kwargs": {"k": ["kw"]},
+            "user": "u@x", "metadata": {"k": "mv", "n": 1}, "safety_identifier": "si",
+        },
+        [
+            ("messages[0].content", "c", "assistant"), ("messages[0].*#0", "r", "assistant"),
+            ("messages[0].*#0", "tp", "assistant"), ("functions#0", "old", "system"), ("chat_template_kwargs#0", "kw", "system"),
+            ("guided_regex", "gr", "system"), ("guided_choice#0", "g1", "system"), ("user", "u@x", "user"),
+            ("safety_identifier", "si", "user"), ("metadata#0", "mv", "user"),
+        ],
+        [],
+    ),
+    (
+        "completions",
+        {"prompt": ["a", [1, 2]], "guided_json": {"title": "t"}, "user": "u"},
+        [("prompt[0]", "a", "user"), ("guided_json#0", "t", "system"), ("user", "u", "user")],
+        ["prompt: token ids"],
+    ),
+    (
+        "responses",
+        {
+            "input": [
+                {"type": "image_generation_call", "id": "i", "result": "aGk=", "revised_prompt": "rp"},
+                {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "u"}},
+                {"type": "local_shell_call", "action": {"command": ["ls", "x"]}},
+                {"type": "local_shell_call_output", "output": "lo"},
+                {"type": "custom_tool_call_output", "output": [{"type": "input_text", "text": "co"}]},
+                {"type": "file_search_call", "queries": ["q"], "results": [{"text": "rt"}]},
+                {"type": "web_search_call", "action": {"query": "wq"}},
+                {"type": "code_interpreter_call", "code": "cc"},
+                {"type": "mcp_approval_response", "reason": "because"},
+                {"type": "reasoning", "summary": [], "encrypted_content": "xx"},
+                {"type": "something_new", "inside": {"deep": ["dn"]}},
+            ],
+            "structured_outputs": {"regex": "sr"}, "metadata": {"a": "m"}, "conversation": "conv",
+        },
+        [
+            ("input[0].*", "rp", "assistant"), ("input[2].*#0", "command", "assistant"), ("input[2].*#1", "ls", "assistant"),
+            ("input[2].*#2", "x", "assistant"), ("input[3].output", "lo", "tool"), ("input[4].output[0].text", "co", "tool"),
+            ("input[5].*#0", "q", "assistant"), ("input[5].*#0", "text", "assistant"), ("input[5].*#1", "rt", "assistant"),
+            ("input[6].*#0", "query", "assistant"), ("input[6].*#1", "wq", "assistant"), ("input[7].*", "cc", "assistant"),
+            ("input[8].*", "because", "assistant"), ("input[10].*#0", "deep", "assistant"), ("input[10].*#1", "dn", "assistant"),
+            ("structured_outputs#0", "sr", "system"), ("metadata#0", "m", "user"),
+        ],
+        [
+            "input[0]: result", "input[1].output: image_url", "input[9]: encrypted_content",
+            "conversation: not in this request",
+        ],
+    ),
+    (
+        "messages",
+        {
+            "messages": [{"role": "user", "content": [{"type": "search_result", "title": "ti", "source": "https://x",
+                                                       "content": [{"type": "text", "text": "sr"}]}]}],
+            "output_config": {"format": {"schema": {"enum": ["e"]}}}, "metadata": {"user_id": "u"},
+        },
+        [
+            ("messages[0].content[0].title", "ti", "user"), ("messages[0].content[0].source", "https://x", "user"),
+            ("messages[0].content[0].content[0].text", "sr", "user"), ("output_config#0", "e", "system"),
+            ("metadata#0", "u", "user"),
+        ],
+        [],
+    ),
+    (
+        "rerank",
+        {"query": "q", "documents": [{"text": "t", "title": "ti"}, {"anything": {"deep": "d"}}], "user": "u"},
+        [
+            ("query", "q", "document"), ("documents[0].text", "t", "document"), ("documents[0].title", "ti", "document"),
+            ("documents[1].*#0", "deep", "document"), ("documents[1].*#1", "d", "document"), ("user", "u", "user"),
+        ],
+        [],
+    ),
+    (
+        "cohere",
+        {
+            "messages": [{"role": "assistant", "tool_plan": "tp", "content": [
+                {"type": "text", "text": "t"}, {"type": "document", "document": {"data": {"snippet": "s"}}}]}],
+            "documents": [{"id": "1", "data": {"text": "d"}}],
+        },
+        [
+            ("messages[0].content[0].text", "t", "assistant"), ("messages[0].content[1].*#0", "data", "assistant"),
+            ("messages[0].content[1].*#1", "snippet", "assistant"), ("messages[0].content[1].*#2", "s", "assistant"),
+            ("messages[0].*#0", "tp", "assistant"), ("documents#0", "1", "document"), ("documents#1", "d", "document"),
+        ],
+        [],
+    ),
 ]
 
 
