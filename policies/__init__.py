@@ -18,6 +18,7 @@ CATALOGUE: dict[str, str] = {
     "headers": "policies.headers:HeadersPolicy",
     "output_moderation": "policies.output_moderation:OutputModeration",
     "pii_redaction": "policies.pii_redaction:PiiRedaction",
+    "rate_limit": "policies.rate_limit:RateLimit",
     "request_guard": "policies.request_guard:RequestGuard",
 }
 """The name that ``use:`` takes, and where its class is: ``module:Class``."""

@@ -68,14 +68,14 @@ class Plan:
     admit: with the head alone. admit_late: the admits that wait for the model or the stream flag; to be run
     once the body is read, before ``inspect``, or after ``admit`` when there is no body to read. inspect: for
     every body that is JSON, also where the dialect finds no text in it. needs_body: such a body must be
-    decoded before it may go on. enforcing_request, enforcing_reply: the policies that enforce on that text, for
-    routes where nobody can read it (see ``enforces``). shadow_request, shadow_reply: those that would, in
-    shadow mode.
+    decoded before it may go on. meters: some policy wants the tokens of every reply. enforcing_request,
+    enforcing_reply: the policies that enforce on that text, for routes where nobody can read it (see
+    ``enforces``). shadow_request, shadow_reply: those that would, in shadow mode.
     """
 
     __slots__ = (
         "_readers", "admit", "admit_late", "choose", "empty", "enforcing_reply", "enforcing_request", "guard",
-        "inspect", "needs_body", "observe", "respond", "rows", "settle", "shadow_reply", "shadow_request",
+        "inspect", "meters", "needs_body", "observe", "respond", "rows", "settle", "shadow_reply", "shadow_request",
     )  # fmt: skip
 
     def __init__(self, calls: dict[str, list[Callable[..., Any]]], rows: Sequence[Row] = ()) -> None:
@@ -92,6 +92,7 @@ class Plan:
         self.settle: tuple[Callable[[Exchange], Wait], ...] = of("settle")
         self.rows = tuple(rows)
         self.needs_body = bool(self.inspect)
+        self.meters = False
         self.enforcing_request: tuple[str, ...] = ()
         self.enforcing_reply: tuple[str, ...] = ()
         self.shadow_request: tuple[str, ...] = ()
@@ -122,7 +123,7 @@ def compile_plan(steps: Sequence[Step], route: RouteFacts, hooks: Hooks) -> Plan
     calls: dict[str, list[Callable[..., Any]]] = {}
     rows: list[Row] = []
     readers: list[tuple[Step, Condition]] = []
-    late = False
+    late = meters = False
     names: set[str] = set()
     for step in steps:
         name = step.policy.name
@@ -137,13 +138,15 @@ def compile_plan(steps: Sequence[Step], route: RouteFacts, hooks: Hooks) -> Plan
             calls.setdefault("admit", []).append(_latching(condition.latch))
         applied = _applied(step, condition, phases, hooks)
         for phase in phases:
-            turn = "admit_late" if phase == "admit" and condition.late else phase
+            turn = "admit_late" if phase == "admit" and (condition.late or step.policy.late) else phase
             calls.setdefault(turn, []).append(_wrap(applied, phase))
             rows.append(_row(step, turn))
-        late = late or (bool(phases) and condition.late)
+        late = late or (bool(phases) and (condition.late or step.policy.late))
+        meters = meters or (bool(phases) and step.policy.meters)
         readers.append((step, condition))
     plan = Plan(calls, rows)
     plan.needs_body = plan.needs_body or (late and _has_body(route))
+    plan.meters = meters
     _readers(plan, readers, route)
     return plan
 

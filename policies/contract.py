@@ -19,10 +19,11 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from policies.exchange import Attempt, Candidate, Exchange, Finding, Headers, Kind, Usage
-from policies.gates import Channel, ChannelKind, Cut, Edit, Gate, JudgedGate
+from policies.gates import LENGTH, Channel, ChannelKind, Cut, Edit, Gate, JudgedGate
+from policies.store import Store
 
 __all__ = [
-    "PHASES", "Attempt", "Candidate", "Channel", "ChannelKind", "Cut", "Deps", "Edit", "Exchange", "Finding", "Gate",
+    "LENGTH", "PHASES", "Attempt", "Candidate", "Channel", "ChannelKind", "Cut", "Deps", "Edit", "Exchange", "Finding", "Gate",
     "Headers", "JudgedGate", "Kind", "Policy", "PolicyOptions", "Post", "Refuse", "ReplyHead", "RequestBody", "Segment",
     "Trust", "Usage", "at_once", "copy_document",
 ]  # fmt: skip
@@ -156,12 +157,20 @@ async def _no_way_out() -> Post:
     raise OSError("nobody has lent a way out")
 
 
+async def _no_store(name: str) -> Store:
+    raise OSError("nobody has lent a store")
+
+
 class Deps(NamedTuple):
     """What the proxy lends to policies, because none may open a socket or keep time itself. poster: to be awaited in
-    ``prepare``, where it is needed. clock: monotonic seconds."""
+    ``prepare``, where it is needed. clock: monotonic seconds. store: to be awaited in ``prepare`` with the policy's
+    name; gives its counters (``policies/store.py``), the same ones in every worker and replica that shares a store.
+    wall: unix seconds, for windows of the calendar."""
 
     poster: Callable[[], Awaitable[Post]] = _no_way_out
     clock: Callable[[], float] = float
+    store: Callable[[str], Awaitable[Store]] = _no_store
+    wall: Callable[[], float] = float
 
 
 class PolicyOptions(BaseModel):
@@ -195,7 +204,7 @@ class Policy:
     """One file, one class. Override any of the phases; those left alone cost nothing.
 
     USE: the name in policy.yaml. Options: a PolicyOptions subclass; validation, schema
-    and docs come from it.
+    and docs come from it. counts: it keeps counters in ``deps.store``, so several workers need a shared one.
     EXAMPLE: a YAML snippet of options, tested. A policy keeps no state of a request in itself: what it must
     remember goes to ``Exchange.notes[self.name]``.
     """
@@ -203,6 +212,7 @@ class Policy:
     USE: ClassVar[str] = ""
     Options: ClassVar[type[PolicyOptions]] = PolicyOptions
     EXAMPLE: ClassVar[str] = ""
+    counts: ClassVar[bool] = False
 
     def __init__(self, name: str, options: Any) -> None:
         self.name = name
@@ -223,6 +233,17 @@ class Policy:
     def describe(self) -> str:
         """One line for ``headgate explain``: what this instance does, from its options."""
         return (type(self).__doc__ or "").strip().splitlines()[0] if type(self).__doc__ else ""
+
+    @property
+    def late(self) -> bool:
+        """``admit`` has to know what only the body tells: the model, the stream flag, how much is asked for. It is then run when
+        the body has been read."""
+        return False
+
+    @property
+    def meters(self) -> bool:
+        """It wants to know the tokens of every reply, so backends are asked to count those of streams."""
+        return False
 
     async def prepare(self) -> None:
         """Open what needs opening; once, before the policy goes live. May raise: the old policies stay."""

@@ -1,4 +1,5 @@
-"""The command line: ``headgate serve | check | explain | schema | docs | demo | scan``. Parses, and calls one function."""
+"""The command line: ``headgate serve | check | explain | schema | docs | demo | scan | decrypt |
+keys``. Parses, and calls one function."""
 
 from __future__ import annotations
 
@@ -51,7 +52,39 @@ def parser() -> argparse.ArgumentParser:
     scan.add_argument("--threshold", type=float, default=0.5, metavar="X", help="least score, 0 to 1 (default 0.5)")
     scan.add_argument("--regions", default="", metavar="CODES", help="countries whose telephone numbers count, by commas")
     scan.add_argument("--evaluate", action="store_true", help="compare to the rows' own spans: precision and recall")
+    _decrypt_options(commands)
+    _keys_options(commands)
     return top
+
+
+def _decrypt_options(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    decrypt = commands.add_parser(
+        "decrypt", help="put encrypted values back into a text",
+        description="Puts back what the action `encrypt` of pii_redaction wrote, [EMAIL:...]. Exit code 0: all; 1: some were "
+        "left, because another key made them or they were changed; 2: no key, or nothing to read.",
+        epilog="A key is never given on the command line: other processes can read it there.",
+    )  # fmt: skip
+    decrypt.add_argument("file", nargs="?", metavar="FILE", help="text to read (default, and -: standard input)")
+    decrypt.add_argument("--text", metavar="TEXT", help="the text itself, instead of a file")
+    decrypt.add_argument("--policy", metavar="FILE", help="policy file with the key (default ./policy.yaml)")
+    decrypt.add_argument("--key-file", metavar="FILE", help="file that holds the key")
+    decrypt.add_argument("--key-env", metavar="NAME", help="environment variable that holds the key")
+    decrypt.add_argument("--json", action="store_true", help="the text is JSON: escape values so that it stays JSON")
+
+
+def _keys_options(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    keys = commands.add_parser("keys", help="make API keys for callers", description="See docs/callers.md.")
+    which = keys.add_subparsers(dest="which", metavar="new|hash", required=True)
+    new = which.add_parser(
+        "new", help="make a key",
+        description="Prints the key on standard output, and on standard error the row for policy.yaml, which holds its SHA-256.",
+    )  # fmt: skip
+    new.add_argument("name", help="who gets it")
+    new.add_argument("--tenant", help="the customer or team it belongs to")
+    new.add_argument("--scopes", default="", metavar="NAMES", help="what it may do, by commas")
+    new.add_argument("--tier", help="the label `tier` of its requests")
+    new.add_argument("--expires", metavar="DAY", help="2027-01-31, or a time with its offset")
+    which.add_parser("hash", help="print the SHA-256 of a key", description="Reads the key from standard input.")
 
 
 def _policy_options(command: argparse.ArgumentParser) -> None:
@@ -95,6 +128,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             return scan(
                 args.file, sys.stdout, sys.stderr, entities=args.entities, threshold=args.threshold,
                 regions=args.regions, measure=args.evaluate,
+            )  # fmt: skip
+        case "decrypt":
+            from proxy.decrypt import run as decrypt
+
+            return decrypt(
+                args.file, sys.stdin.buffer, sys.stdout.buffer, sys.stderr, os.environ, text=args.text, policy=args.policy,
+                key_file=args.key_file, key_env=args.key_env, in_json=args.json,
+            )  # fmt: skip
+        case "keys":
+            from proxy import keys
+
+            if args.which == "hash":
+                return keys.hash_key(sys.stdin, sys.stdout, sys.stderr)
+            return keys.new(
+                args.name, sys.stdout, sys.stderr, tenant=args.tenant, scopes=[s for s in args.scopes.split(",") if s],
+                tier=args.tier, expires=args.expires,
             )  # fmt: skip
         case _:
             from proxy.demo.tour import demo

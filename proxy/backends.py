@@ -12,13 +12,12 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from policies.contract import Candidate
+from proxy.callers.identify import KEY_FIELDS
 from proxy.faults import Fault
 from proxy.headers import Fields
 from proxy.pool import ConnectionPool
 from proxy.settings import Backend as BackendSettings
 from proxy.settings import BackendTls
-
-_KEY_FIELDS = (b"authorization", b"x-api-key", b"api-key")
 
 
 def tls_context(tls: BackendTls) -> ssl.SSLContext:
@@ -78,11 +77,11 @@ class Backend:
         name = b"Authorization"
         for field in fields:
             low = field[0].lower()
-            if low in _KEY_FIELDS:
+            if low in KEY_FIELDS:
                 name = field[0]
                 break
         value = key.encode("latin-1", "replace")
-        fields[:] = [f for f in fields if f[0].lower() not in _KEY_FIELDS]
+        fields[:] = [f for f in fields if f[0].lower() not in KEY_FIELDS]
         fields.append((name, b"Bearer " + value if name.lower() == b"authorization" else value))
 
     async def probe(self) -> bool:

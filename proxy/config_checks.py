@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from proxy.config_node import Node
 from proxy.config_report import Path, Report
 from proxy.config_validate import IN_CLEAR, IN_CLEAR_HINT, PolicySpec
 from proxy.settings import Backend, Settings, split_address
+from proxy.store.urls import has_password
 
 VLLM_KEEPALIVE = 5.0
 """Seconds: uvicorn's default `timeout_keep_alive`, which vLLM's server keeps."""
@@ -27,10 +29,12 @@ def cross_check(root: Node, settings: Settings | None, specs: Sequence[PolicySpe
     check = _Check(root, report)
     check.addresses(settings)
     check.limits(settings)
+    check.callers(settings)
     for name, backend in settings.backends.items():
         check.backend(("backends", name), backend)
     if len(specs) == len(settings.policies):
         check.bodies(settings, specs)
+    check.store(settings, specs)
     for i, entry in enumerate(settings.policies):
         if entry.mode == "shadow":
             message = f"'{entry.name or entry.use}' runs in shadow: it changes and refuses nothing"
@@ -82,6 +86,19 @@ class _Check:
             path = ("limits", "target") if self.root.at(("limits", "target")) else ("limits", "head")
             self.warn(path, "`target` is above `head`, which contains it: `head` holds", "raise `head`")
 
+    def callers(self, settings: Settings) -> None:
+        asked = settings.callers
+        if asked is None:
+            return
+        if asked.jwt is not None and find_spec("jwt") is None:
+            self.error(("callers", "jwt"), "needs a package that is not installed", 'pip install "headgate[auth]"')
+        if asked.pass_through and any(b.key is not None for b in settings.backends.values()):
+            path = ("callers", "pass_through")
+            self.warn(path, "backends with a `key` get that one, and not the caller's", "remove their keys, or this")
+        if asked.jwt is not None and asked.jwt.audience is None and asked.jwt.jwks is not None:
+            message = "takes the provider's tokens for any other service, too"
+            self.warn(("callers", "jwt"), message, "write the `audience` that is meant for headgate")
+
     def bodies(self, settings: Settings, specs: Sequence[PolicySpec]) -> None:
         body = settings.limits.body
         for i, spec in enumerate(specs):
@@ -89,6 +106,28 @@ class _Check:
             if body and isinstance(wanted, int) and wanted > body:
                 path = ("policies", i, "max_body")
                 self.warn(path, "is above `limits.body`: the smaller one holds", "raise `limits.body`, or lower it")
+
+    def store(self, settings: Settings, specs: Sequence[PolicySpec]) -> None:
+        store = settings.store_settings
+        counting = [spec.entry.name for spec in specs if spec.cls.counts]
+        if store.url == "memory" and settings.workers > 1 and counting and not store.approximate:
+            at: Path = ("store",) if self.root.at(("store",)) is not None else ("workers",)
+            self.error(
+                at,
+                f"'{counting[0]}' counts in memory, and each of the {settings.workers} workers has a memory of its own:"
+                f" limits would be {settings.workers} times what they say",
+                "write `store: redis://host:6379/0`, or `store: {url: memory, approximate: true}`: then each worker"
+                " grants its share of a limit",
+            )
+        idle = ("prefix", "on_error", "timeout", "ca") if store.url == "memory" else ("approximate",)
+        for where in (("store",), ("store", "url")):
+            node = self.root.at(where)
+            if node is not None and isinstance(node.value, str) and not node.secret and has_password(node.value):
+                self.report.warn(node.place, where, IN_CLEAR, IN_CLEAR_HINT)
+        for key in idle:
+            path: Path = ("store", key)
+            if self.root.at(path) is not None:
+                self.warn(path, f"has no effect with {'memory' if store.url == 'memory' else 'Redis'}", "remove it")
 
     def backend(self, path: Path, backend: Backend) -> None:
         url = urlsplit(backend.url)
@@ -116,14 +155,17 @@ class _Check:
 
 def _clear_secrets(root: Node, report: Report) -> None:
     """Keys that are written into the file itself."""
-    backends = root.child("backends")
-    if backends is None or not isinstance(backends.value, dict):
-        return
-    for name, backend in backends.value.items():
-        key = backend.child("key")
-        if key is not None and isinstance(key.value, str) and not key.secret:
-            path = ("backends", name, "key")
-            report.warn(key.place, path, IN_CLEAR, IN_CLEAR_HINT)
+    backends, keys = root.child("backends"), root.at(("callers", "keys"))
+    places: list[tuple[Path, str]] = [(("callers", "jwt", "secret"), IN_CLEAR_HINT)]
+    if backends is not None and isinstance(backends.value, dict):
+        places += [(("backends", name, "key"), IN_CLEAR_HINT) for name in backends.value]
+    if keys is not None and isinstance(keys.value, list):
+        hint = "write its `sha256`, which `headgate keys hash` prints"
+        places += [(("callers", "keys", n, "key"), hint) for n in range(len(keys.value))]
+    for path, hint in places:
+        node = root.at(path)
+        if node is not None and isinstance(node.value, str) and not node.secret:
+            report.warn(node.place, path, IN_CLEAR, hint)
 
 
 def _is_loopback(host: str) -> bool:

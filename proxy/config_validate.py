@@ -54,7 +54,7 @@ def validate(
     entries: list[Node] = listed.value if listed is not None and isinstance(listed.value, list) else []
     for i, entry in enumerate(entries):
         _policy_as_key(entry, ("policies", i), known, report)
-    settings = _model(Settings, _without_options(root, entries), report, secrets)
+    settings = record(Settings, _without_options(root, entries), report, secrets)
     backends = root.child("backends")
     context: dict[str, Any] = {}
     if backends is not None and isinstance(backends.value, dict) and not backends.bad:
@@ -108,7 +108,7 @@ def _options(
     if cls is None:
         return None
     own = _part(entry, lambda key: key not in ENTRY_KEYS)
-    options = _model(cls.Options, own, report, secrets, base=path, also=ENTRY_KEYS, context=context)
+    options = record(cls.Options, own, report, secrets, base=path, also=ENTRY_KEYS, context=context)
     if options is None:
         return None
     _clear_secrets(own, path, (), cls.Options, report)
@@ -159,7 +159,7 @@ def _unique_names(entries: list[Node], report: Report) -> None:
             first[named.value] = entry
 
 
-def _model(
+def record(
     model: type[_Model],
     node: Node,
     report: Report,

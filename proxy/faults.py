@@ -119,6 +119,9 @@ TABLE: dict[Kind, Row] = {
         "overloaded_error",
         "No backend is available.",
     ),
+    Kind.LIMITS_AWAY: Row(
+        "headgate", 503, "service_unavailable_error", "limits_unavailable", "overloaded_error", "Limits cannot be checked now."
+    ),
     Kind.OVERLOADED: Row(
         "headgate", 503, "service_unavailable_error", "overloaded", "overloaded_error", "Too many connections."
     ),

@@ -23,8 +23,9 @@ MAX_LINE = 4096
 """Bytes: writes of up to PIPE_BUF to a pipe are not mixed with those of other workers (POSIX write(2))."""
 
 EVENT_FIELDS = frozenset({
-    "address", "admin", "backend", "backends", "client", "code", "count", "deadline_s", "detail", "duration_ms",
-    "error", "fault", "hash", "id", "kind", "listen", "logger", "message", "path", "phase", "pid", "policies", "policy",
+    "address", "admin", "away_s", "backend", "backends", "calls", "client", "code", "count", "deadline_s", "detail",
+    "dropped", "duration_ms", "error", "evicted", "fault", "hash", "id", "kind", "listen", "logger", "message", "mode",
+    "path", "phase", "pid", "policies", "policy",
     "problems", "python", "reason", "restart_in_s", "running", "setting", "signal", "source", "state", "uptime_s",
     "version", "where", "worker", "workers",
 })  # fmt: skip

@@ -1,7 +1,7 @@
-"""The way out for policies that ask a service: one POST, and its answer.
+"""The way out for parts that ask a service: one POST or GET, and its answer.
 
-What lives here: the HTTP client that is lent to policies (``Deps.poster``). What must never live here: what is asked;
-texts in errors; anything of the relay's own data path.
+What lives here: the HTTP client that is lent to policies (``Deps.poster``), and fetches key sets. What must never live here:
+what is asked; texts in errors; anything of the relay's own data path.
 """
 
 from __future__ import annotations
@@ -48,6 +48,22 @@ class Poster:
                 return reply.status, await _bounded(reply)
         except aiohttp.ClientError as error:
             raise OSError(type(error).__name__) from None  # its message may hold the address
+
+    async def get(self, url: str, seconds: float) -> bytes:
+        """The body of a 200. Raises OSError for any other answer, and TimeoutError."""
+        await asyncio.to_thread(import_module, "aiohttp")
+        import aiohttp
+
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._client().get(url, allow_redirects=False) as reply,
+            ):
+                if reply.status != 200:
+                    raise OSError(f"status {reply.status}")
+                return await _bounded(reply)
+        except aiohttp.ClientError as error:
+            raise OSError(type(error).__name__) from None
 
     async def close(self) -> None:
         session, self._session = self._session, None

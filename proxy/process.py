@@ -62,8 +62,8 @@ async def process(
         worker.follow_parent(settings.drain_timeout + GRACE)
     try:
         await app.start(listen)
-    except PrepareError as e:
-        print(e, file=sys.stderr)
+    except (PrepareError, OSError) as e:  # the latter: a certificate (ssl.SSLError is one)
+        print(e if isinstance(e, PrepareError) else f"tls: {getattr(e, 'reason', None) or e}", file=sys.stderr)
         log.close()
         return EX_CONFIG
     library_errors = StdlibHandler(log)

@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable
 from weakref import WeakSet
 
-from policies.chain import Hooks, Plan, RouteFacts, Step, close_all, compile_plan, prepare_all
+from policies.chain import Hooks, Plan, PrepareError, RouteFacts, Step, close_all, compile_plan, prepare_all
 from policies.contract import Deps
 from proxy.backends import Backend, candidates
+from proxy.callers.identify import CallerDeps, Identifier
 from proxy.config import Config
 from proxy.gated_pump import GatedStreamPump
 from proxy.routes import ROUTES, Route
+from proxy.store.opening import Stores, Told, make
 
 
 class Runtime:
-    """plans: by route name. loaded: unix seconds. deps: what policies may use."""
+    """plans: by route name. loaded: unix seconds. deps: what policies may use. told: hears of the store's state."""
 
     def __init__(
         self,
@@ -28,7 +30,9 @@ class Runtime:
         hooks: Hooks,
         previous: Runtime | None = None,
         *,
+        caller_deps: CallerDeps | None = None,
         deps: Deps = Deps(),  # noqa: B008 - a tuple
+        told: Told = lambda event, fields: None,
     ) -> None:
         self.config = config
         self.settings = config.settings
@@ -40,9 +44,21 @@ class Runtime:
             self.backends[name] = (
                 old if old is not None and old.settings == settings else Backend(name, settings, loop, clock)
             )
+        self.shared = (config.settings.store_settings, config.settings.workers)
+        self.store: Stores
+        self._before = previous
+        if previous is not None and previous.shared == self.shared:
+            self.store = previous.store  # unchanged, it keeps its counters and connections
+        else:
+            self.store = make(*self.shared, clock=clock, told=told)
         self.steps = steps_of(config)
+        deps = deps._replace(store=self.store.open, wall=time.time)
         for step in self.steps:
             step.policy.deps = deps
+        asked = config.settings.callers
+        self.callers = Identifier(asked, caller_deps) if asked is not None and caller_deps is not None else None
+        self.keyless = asked is not None and not asked.pass_through
+        """Callers' keys are for us, and no backend gets to see them."""
         self.candidates = candidates(self.backends, None)
         self.maps_models = any(b.settings.models for b in self.backends.values())
         self.plans: dict[str, Plan] = {r.name: compile_plan(self.steps, facts(r), hooks) for r in ROUTES}
@@ -52,11 +68,27 @@ class Runtime:
 
     async def prepare(self) -> None:
         """Let the policies open what they need. On an error everything half-open is closed again, and it is raised."""
-        await prepare_all(self.steps)
+        before, self._before = self._before, None
+        try:
+            await prepare_all(self.steps)
+        except PrepareError:
+            if before is None or before.store is not self.store:
+                await self.store.close()
+            raise
+        if self.callers is not None:
+            try:
+                await self.callers.prepare()
+            except (OSError, ValueError) as error:
+                await self.close(keep=before)
+                raise PrepareError("callers", error) from None
 
     async def close(self, keep: Runtime | None = None) -> None:
-        """Release policies and the connections of backends that ``keep`` does not go on using."""
+        """Release policies, and the store and connections of backends that ``keep`` does not go on using."""
         await close_all(self.steps)
+        if keep is None or keep.store is not self.store:
+            await self.store.close()
+        if self.callers is not None:
+            await self.callers.close()
         for name, backend in self.backends.items():
             if keep is None or keep.backends.get(name) is not backend:
                 backend.pool.close()

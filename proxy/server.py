@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from math import inf
 from typing import Any
@@ -60,11 +61,14 @@ class Server:
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def listen(self, sockets: list[socket.socket]) -> None:
+    async def listen(self, sockets: list[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Serve on sockets that are bound (and listen, or will)."""
+        patience = self.limits.head_timeout or None if tls is not None else None  # for the handshake
         for sock in sockets:
             self._servers.append(
-                await self._loop.create_server(lambda: ClientConnection(self), sock=sock, backlog=4096)
+                await self._loop.create_server(
+                    lambda: ClientConnection(self), sock=sock, backlog=4096, ssl=tls, ssl_handshake_timeout=patience
+                )
             )
 
     def look(self) -> None:

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 
 from policies.entry import PolicyEntry
 from policies.units import Duration, Name, Record, Size
+from proxy.callers.settings import Callers
+from proxy.store.urls import parse_store_url
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?")
 _URL = re.compile(r"https?://(\[[^\]\s]*\]|[^\s:/?#@\[\]\\]+)(?::([0-9]{1,5}))?(/[!$-;=@-Z_a-z~]*)?")
@@ -53,6 +55,13 @@ def parse_key(value: str) -> str:
     return value
 
 
+def parse_store(value: str) -> str:
+    """``memory``, or the address of a Redis; ValueError, which does not hold the address."""
+    if value != "memory":
+        parse_store_url(value)
+    return value
+
+
 # Before, and not after: `listen: 8080` is to hear of HOST:PORT, not of quotes.
 Address = Annotated[
     str,
@@ -65,6 +74,11 @@ BackendUrl = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}),
 ]
 BackendKey = Annotated[str, AfterValidator(parse_key)]
+StoreUrl = Annotated[
+    str,
+    AfterValidator(parse_store),
+    WithJsonSchema({"type": "string", "pattern": r"^(memory$|rediss?(\+(sentinel|cluster))?://[^\s?#]+$|unix:///[^\s?#]+$)"}),
+]
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -124,6 +138,15 @@ class Backend(Record):
     """Certificates, for an https url."""
 
 
+class ListenTls(Record):
+    """TLS for clients."""
+
+    cert: str = Field(examples=["/etc/headgate/tls.crt"])
+    """File with the certificate and those between it and the root (PEM). It is read again when it changes."""
+    key: str = Field(examples=["/etc/headgate/tls.key"])
+    """File with its private key (PEM), not encrypted."""
+
+
 class ServerLimits(Record):
     """What a client may cost before any policy is asked."""
 
@@ -171,6 +194,27 @@ class LogSettings(Record):
     """``json`` for collectors, ``text`` for people, ``off`` for none."""
 
 
+class StoreSettings(Record):
+    """Where policies count that limit rates, budgets or simultaneous requests."""
+
+    url: StoreUrl = Field(default="memory", repr=False, examples=["${REDIS_URL}"])
+    """``memory``, or a Redis that workers and replicas share: ``redis://user:password@host:6379/0``, ``rediss://`` for
+    TLS, ``unix:///path``, ``redis+sentinel://host1,host2/service/0``, ``redis+cluster://host1,host2``."""
+    prefix: Name = "headgate"
+    """Begins every key, so that several headgates can share one Redis without sharing limits."""
+    on_error: Literal["local", "closed", "open"] = "local"
+    """While Redis is away: each process enforces its share of each limit, or requests that count are refused, or they
+    pass uncounted."""
+    replicas: int = Field(default=1, ge=1, le=10_000)
+    """How many headgates share the limits; with `workers` it makes the share of one process."""
+    timeout: Duration = Field(default=0.05, gt=0, le=10)
+    """Time for a call to Redis, connecting included; the first that takes longer counts as an outage."""
+    ca: str | None = None
+    """File with the certificates to trust instead of the system's, for TLS."""
+    approximate: bool = False
+    """With ``memory``: let several workers count, each its share of each limit."""
+
+
 class Settings(Record):
     """policy.yaml without its policies' own options."""
 
@@ -192,11 +236,22 @@ class Settings(Record):
     """X-Forwarded-For towards the backend."""
     limits: ServerLimits = ServerLimits()
     """What a client may cost."""
+    tls: ListenTls | None = None
+    """TLS on ``listen``. Without it clients speak plain HTTP."""
+    callers: Callers | None = None
+    """Who may call. Without it everybody may, and the caller's own key passes to the backend."""
     stream: StreamLimits = StreamLimits()
     """What a stream may cost that policies judge."""
     log: LogSettings = LogSettings()
     """The request log."""
+    store: StoreUrl | StoreSettings = Field(default="memory", repr=False, examples=["redis://127.0.0.1:6379/0"])
+    """Where policies count: ``memory``, the address of a Redis, or a mapping with more."""
     backends: dict[Name, Backend] = Field(min_length=1, examples=[{"local": {"url": "http://127.0.0.1:8000"}}])
     """Tried in this order unless a policy orders them."""
     policies: list[PolicyEntry] = Field(default=[], examples=[[{"use": "request_guard", "max_tokens": 4096}]])
     """They run in this order."""
+
+    @property
+    def store_settings(self) -> StoreSettings:
+        """``store``, whichever way it was written."""
+        return StoreSettings(url=self.store) if isinstance(self.store, str) else self.store

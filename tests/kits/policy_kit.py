@@ -6,9 +6,10 @@ runs them over the catalogue. A new policy gets these tests for nothing.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, get_args
 
 import pytest
@@ -23,6 +24,7 @@ from policies.contract import (
     Candidate,
     Channel,
     Cut,
+    Deps,
     Exchange,
     Gate,
     Headers,
@@ -35,6 +37,7 @@ from policies.contract import (
     Segment,
 )
 from policies.entry import PolicyEntry, When
+from proxy.store.memory import Memory
 
 MARKER = "Plant me, 4111-1111-1111-1111, mail@example.com!"
 """Text that must never be seen in a finding or an error: it stands in bodies, keys and replies."""
@@ -114,7 +117,21 @@ def make(use: str, options: str | dict[str, Any] = "") -> Policy:
     """A policy of the catalogue from its options, as YAML text or as a dict."""
     cls = load(use)
     given = yaml.safe_load(options) or {} if isinstance(options, str) else options
-    return cls(use, cls.Options.model_validate(given))
+    policy = cls(use, cls.Options.model_validate(given))
+    policy.deps = Deps(store=Memory().open)
+    return policy
+
+
+@contextlib.asynccontextmanager
+async def ready(policy: Policy) -> AsyncIterator[None]:
+    """A policy that keeps counters, with its store; others are as they came."""
+    if policy.counts:
+        await policy.prepare()
+    try:
+        yield
+    finally:
+        if policy.counts:
+            await policy.close()
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -130,7 +147,8 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 async def drive(
     p: Plan, x: Exchange, request: RequestBody | None, head: ReplyHead | None = None, texts: Iterable[str] = ()
 ) -> str:
-    """Run an exchange through all phases as the relay does; the reply text that one content channel lets out."""
+    """Run an exchange through all phases as the relay does; the reply text that one content channel lets out. Policies
+    that keep counters have been prepared."""
     out = ""
     try:
         for admit in (*p.admit, *p.admit_late):
@@ -248,7 +266,8 @@ async def check_shadow(policy: Policy, x: Exchange, request: RequestBody | None,
     """In shadow mode nothing changes (document, fields, labels, reply text) and nothing is refused or cut."""
     head = ReplyHead(200, Headers([(b"Server", b"uvicorn"), (b"Date", b"x"), (b"X-Vllm-Id", b"1")]))
     before = state(x, request, head)
-    out = await drive(plan(policy, mode="shadow"), x, request, head, reply)
+    async with ready(policy):
+        out = await drive(plan(policy, mode="shadow"), x, request, head, reply)
     assert state(x, request, head) == before
     assert out == "".join(reply)
     assert all(f.shadow for f in x.findings)
@@ -303,7 +322,7 @@ async def _one_phase(p: Plan, phase: str, x: Exchange, request: RequestBody) -> 
         "guard": (Channel(0, "content"),),
     }
     try:
-        for call in getattr(p, phase):
+        for call in (*getattr(p, phase), *(p.admit_late if phase == "admit" else ())):
             result = call(x, *given.get(phase, ()))
             if inspect.isawaitable(result):
                 await result
@@ -316,7 +335,8 @@ async def check_no_text(policy: Policy, x: Exchange, request: RequestBody, reply
     """Whatever the request and the reply hold, findings and errors show none of it."""
     shown = []
     try:
-        await drive(plan(policy), x, request, None, reply)
+        async with ready(policy):
+            await drive(plan(policy), x, request, None, reply)
     except Refuse as refusal:
         shown = [refusal.message, refusal.param, refusal.code, refusal.headers, refusal.args]
     except Cut as cut:

@@ -26,6 +26,7 @@ ACTING: dict[str, dict[str, Any]] = {
         ]
     },
     "pii_redaction": {"custom": [{"name": "word", "words": ["Hello", "reply"]}]},
+    "rate_limit": {"limits": ["1 requests/hour", "1 concurrent", "1k completion_tokens/day"], "on_overrun": "cut"},
     "request_guard": {
         "max_body": 5,
         "methods": ["GET"],
@@ -45,6 +46,7 @@ CHECKS: dict[str, list[dict[str, Any]]] = {
         {"entities": ["email", "credit_card"], "action": action, "key": "a key of the tests"}
         for action in ("pseudonymize", "redact", "mask", "hash", "block", "flag")
     ],
+    "rate_limit": [{"limits": ["1 tokens/hour"], "by": by} for by in ("model", "header:X-Text", "address")],
     "request_guard": [
         {"models": ["other"]},
         {"deny_models": ["*"]},
