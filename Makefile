@@ -7,11 +7,12 @@ BIN     := $(VENV)/bin
 PYTHON  ?=
 ARGS    ?=
 BASE    := $(VENV)/.headgate-base
+MODELS  := $(VENV)/.headgate-models
 DEV     := $(VENV)/.headgate-dev
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all wire lint bench docs setup setup-dev lock clean
+.PHONY: help run test test-all wire lint bench docs setup setup-dev setup-models lock clean
 
 help: ## Show this list
 	@echo "headgate: make TARGET [ARGS='...'] [PYTHON=/path/to/python]"
@@ -41,6 +42,7 @@ docs: $(BASE) ## Write the generated pages and the JSON schema anew
 
 setup: $(BASE) ## Only the set-up: what running headgate needs
 setup-dev: $(DEV) ## Only the set-up: what tests and linting need on top
+setup-models: $(MODELS) ## Only the set-up: torch and Presidio, for the tests that find names (large)
 
 # The set-up runs once, and again when a lock file or pyproject.toml changes. Nothing else here needs a network.
 $(BASE): requirements.lock requirements-build.lock pyproject.toml
@@ -73,6 +75,11 @@ $(BASE): requirements.lock requirements-build.lock pyproject.toml
 $(DEV): $(BASE) requirements-dev.lock
 	@echo "headgate set-up: fetching the test and lint tools, $$(grep -c '==' requirements-dev.lock) packages in all"
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(MODELS): $(DEV) requirements-models.txt
+	@echo "headgate set-up: fetching torch, transformers and Presidio"
+	@$(PIP) install -r requirements-models.txt
 	@touch $@
 
 # For maintainers, after a change of pyproject.toml's dependencies; needs the tool uv and a network.
