@@ -165,12 +165,14 @@ class Deps(NamedTuple):
     """What the proxy lends to policies, because none may open a socket or keep time itself. poster: to be awaited in
     ``prepare``, where it is needed. clock: monotonic seconds. store: to be awaited in ``prepare`` with the policy's
     name; gives its counters (``policies/store.py``), the same ones in every worker and replica that shares a store.
-    wall: unix seconds, for windows of the calendar."""
+    wall: unix seconds, for windows of the calendar. spent: for the metrics: what a request has cost (policy, tenant or empty,
+    currency, amount)."""
 
     poster: Callable[[], Awaitable[Post]] = _no_way_out
     clock: Callable[[], float] = float
     store: Callable[[str], Awaitable[Store]] = _no_store
     wall: Callable[[], float] = float
+    spent: Callable[[str, str, str, float], None] = lambda policy, tenant, currency, money: None  # noqa: E731
 
 
 class PolicyOptions(BaseModel):
@@ -183,6 +185,10 @@ class PolicyOptions(BaseModel):
         use_attribute_docstrings=True,
         hide_input_in_errors=True,  # an option may be a secret
     )
+
+    def files(self) -> tuple[str, ...]:
+        """Files whose content belongs to these options: a change of one is a change of the policy."""
+        return ()
 
 
 def at_once(phase: Callable[..., None]) -> Callable[..., Coroutine[Any, Any, None]]:

@@ -49,7 +49,7 @@ class ModerationRule(PolicyOptions):
     """Texts as they are; a space in one is any run of white space."""
     phrases_file: str | None = None
     """A file with one phrase per line, UTF-8. Empty lines and lines that begin with ``#`` are left out. A relative
-    path is looked up in the working directory; the file is read when the policies are."""
+    path is looked up in the working directory; the file is watched as policy.yaml is."""
     replacement: str | None = None
     """What ``replace`` puts in the place of a match."""
     placeholder: str | None = None
@@ -131,6 +131,9 @@ class OutputModerationOptions(PolicyOptions):
     """What happens when a match is still not decided after ``max_hold`` characters. ``release``: what is older
     leaves, and if it becomes a match after all, its last ``max_hold`` characters are treated. ``cut``: the reply
     ends."""
+
+    def files(self) -> tuple[str, ...]:
+        return tuple(r.phrases_file for r in self.rules if r.phrases_file is not None)
 
     @model_validator(mode="after")
     def _names(self) -> OutputModerationOptions:

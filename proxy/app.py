@@ -111,7 +111,7 @@ class App:
             try:
                 config = await asyncio.to_thread(self._load)
                 now = self.runtime.config
-                if (config.hash, config.settings, config.policies) == (now.hash, now.settings, now.policies):
+                if config.same_as(now):
                     self.failed_reload = None  # a bad file was put right
                     self.metrics.reloaded(True, now.hash, self.runtime.loaded)
                     return True

@@ -73,6 +73,13 @@ class Config:
     source: str | None
     files: tuple[str, ...]
     warnings: list[Problem]
+    contents: tuple[tuple[str, str], ...] = ()
+    """The files that policies read, and the SHA-256 of what was in them."""
+
+    def same_as(self, other: Config) -> bool:
+        """Nothing has changed: neither the file nor what came from outside it."""
+        mine = self.hash, self.settings, self.policies, self.contents
+        return mine == (other.hash, other.settings, other.policies, other.contents)
 
     @property
     def short_hash(self) -> str:
@@ -184,7 +191,18 @@ def _load(
     report.finish(text or "", outside.texts)
     if settings is None or report.problems:
         return None
-    return Config(settings, specs, _hash(content, overrides), source, tuple(outside.files), report.warnings)
+    read = dict.fromkeys(name for spec in specs for name in spec.options.files())
+    contents = tuple((name, _digest(name)) for name in read)
+    files = (*outside.files, *read)
+    return Config(settings, specs, _hash(content, overrides), source, files, report.warnings, contents)
+
+
+def _digest(name: str) -> str:
+    try:
+        with open(name, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:  # gone since the policy has read it: the next look will tell
+        return ""
 
 
 def _hash(content: bytes | None, overrides: Overrides) -> str:

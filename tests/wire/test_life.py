@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,3 +261,25 @@ async def test_many_reloads_under_traffic() -> None:
         assert not any(x.fault for x in g.exchanges)
         g.app._ticks = 9
         await until(lambda: not g.app._retired)
+
+
+async def test_a_changed_file_of_phrases_is_a_changed_policy(tmp_path: Path) -> None:
+    """Its path stays the same, and so does the policy file."""
+    phrases = tmp_path / "phrases.txt"
+    phrases.write_text("bluebird\n")
+    rules = [{"name": "names", "phrases_file": str(phrases)}]
+    text = json.dumps({"policies": [{"use": "output_moderation", "rules": rules}]})
+    said = b'{"choices":[{"index":0,"message":{"content":"bluebird and nightjar"}}]}'
+
+    async def tell(call: Call) -> None:
+        await call.reply(said, fields=[(b"Content-Type", b"application/json")])
+
+    async with backend(tell) as b, gate(b.url, text) as g:
+        assert str(phrases) in g.app.runtime.config.files, "watched with the policy file"
+        asking = request("POST", "/v1/chat/completions", b'{"messages":[]}', [(b"Content-Type", b"application/json")])
+        assert b"[REDACTED] and nightjar" in (await fetch(g.port, asking)).body
+        before = g.app.runtime
+        assert await g.app.reload() and g.app.runtime is before, "nothing has changed"
+        phrases.write_text("nightjar\n")
+        assert await g.app.reload() and g.app.runtime is not before
+        assert b"bluebird and [REDACTED]" in (await fetch(g.port, asking)).body
