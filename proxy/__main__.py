@@ -74,7 +74,7 @@ def _decrypt_options(commands: argparse._SubParsersAction[argparse.ArgumentParse
 
 def _keys_options(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     keys = commands.add_parser("keys", help="make API keys for callers", description="See docs/callers.md.")
-    which = keys.add_subparsers(dest="which", metavar="new|hash", required=True)
+    which = keys.add_subparsers(dest="which", metavar="new|hash|revoke", required=True)
     new = which.add_parser(
         "new", help="make a key",
         description="Prints the key on standard output, and on standard error the row for policy.yaml, which holds its SHA-256.",
@@ -84,6 +84,11 @@ def _keys_options(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     new.add_argument("--scopes", default="", metavar="NAMES", help="what it may do, by commas")
     new.add_argument("--tier", help="the label `tier` of its requests")
     new.add_argument("--expires", metavar="DAY", help="2027-01-31, or a time with its offset")
+    new.add_argument("--into", metavar="POLICY", help="put the row into this policy file's store (`keys_in_store`)")
+    revoke = which.add_parser(
+        "revoke", help="take a key out of the store", description="Reads the key, or its SHA-256, from standard input."
+    )
+    revoke.add_argument("--policy", default="policy.yaml", metavar="FILE", help="policy file (default policy.yaml)")
     which.add_parser("hash", help="print the SHA-256 of a key", description="Reads the key from standard input.")
 
 
@@ -141,9 +146,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             if args.which == "hash":
                 return keys.hash_key(sys.stdin, sys.stdout, sys.stderr)
+            if args.which == "revoke":
+                return keys.revoke(sys.stdin, sys.stderr, os.environ, policy=args.policy)
             return keys.new(
-                args.name, sys.stdout, sys.stderr, tenant=args.tenant, scopes=[s for s in args.scopes.split(",") if s],
-                tier=args.tier, expires=args.expires,
+                args.name, sys.stdout, sys.stderr, os.environ, tenant=args.tenant, tier=args.tier, expires=args.expires,
+                scopes=[s for s in args.scopes.split(",") if s], into=args.into,
             )  # fmt: skip
         case _:
             from proxy.demo.tour import demo

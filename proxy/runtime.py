@@ -56,7 +56,9 @@ class Runtime:
         for step in self.steps:
             step.policy.deps = deps
         asked = config.settings.callers
-        self.callers = Identifier(asked, caller_deps) if asked is not None and caller_deps is not None else None
+        self.callers: Identifier | None = None
+        if asked is not None and caller_deps is not None:
+            self.callers = Identifier(asked, caller_deps._replace(store=self.store.open))
         self.keyless = asked is not None and not asked.pass_through
         """Callers' keys are for us, and no backend gets to see them."""
         self.candidates = candidates(self.backends, None)

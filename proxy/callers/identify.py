@@ -11,12 +11,11 @@ import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
-
-from pydantic import ValidationError
+from typing import NamedTuple
 
 from policies.contract import Exchange, Kind, Refuse
 from policies.globs import path_test
+from policies.store import Store, StoreAway
 from proxy.callers.addresses import Hops
 from proxy.callers.certificates import of_dn, of_xfcc
 from proxy.callers.jwks import JwksKeys
@@ -27,9 +26,12 @@ from proxy.reload import Watcher
 
 __all__ = ["KEY_FIELDS", "CallerDeps", "Identifier"]
 
-_STORE_KEY = "callers:"
+STORE = "callers"
+"""Whose counters they would be, were they any: the name under which rows stand in the store."""
 _REMEMBERED = 5.0
 """Seconds that an answer of the store holds, also that it knows no such key."""
+_STALE = 300.0
+"""Seconds that a key which the store has known goes on counting while the store is away."""
 _MOST_REMEMBERED = 16_384
 KEY_FIELDS = frozenset((b"authorization", b"x-api-key", b"api-key"))
 """Where clients put their key: OpenAI's, Anthropic's and Azure's."""
@@ -38,21 +40,21 @@ _FETCH = 2.0  # seconds for a key set
 _FILE_MOST = 10_000_000  # bytes
 
 
-class _Values(Protocol):
-    async def get(self, key: str) -> bytes | None: ...
+async def _no_store(name: str) -> Store:
+    raise OSError("nobody has lent a store")
 
 
 class CallerDeps(NamedTuple):
     """What the proxy lends. fetch: a GET (address, seconds) to its body, raising OSError or TimeoutError. read: a file of keys
     to its rows, raising ValueError with words that hold no key. clock: monotonic seconds; wall: unix seconds. tell: writes an
-    event to the log. store: looks up values, or None."""
+    event to the log. store: opens the store, for ``keys_in_store``."""
 
     fetch: Callable[[str, float], Awaitable[bytes]]
     read: Callable[[str], CallerKeys]
     clock: Callable[[], float]
     wall: Callable[[], float]
     tell: Callable[..., None]
-    store: Callable[[], _Values | None] = lambda: None
+    store: Callable[[str], Awaitable[Store]] = _no_store
 
 
 class Identifier:
@@ -67,7 +69,8 @@ class Identifier:
         self._jwks: JwksKeys | None = None
         self._tokens: Tokens | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._stored: dict[str, tuple[float, CallerKey | None]] = {}
+        self._store: Store | None = None
+        self._stored: dict[str, tuple[float, CallerKey | None]] = {}  # when it was looked up, what was there
         fields = [settings.certificate.header, settings.certificate.verified_by] if settings.certificate is not None else []
         self._drop = [field for field in fields if field is not None]
         if settings.jwt is not None:
@@ -89,6 +92,8 @@ class Identifier:
             self._ring.replace((await asyncio.to_thread(self._deps.read, name)).keys)
             watcher = Watcher(partial(_fingerprint, name), self._reread, known=known, failed=self._unreadable)
             self._watching = asyncio.create_task(watcher.run())
+        if self._settings.keys_in_store:
+            self._store = await self._deps.store(STORE)
         if self._jwks is not None:
             await self._jwks.start()
 
@@ -189,19 +194,30 @@ class Identifier:
     async def _from_store(self, x: Exchange, hashed: str) -> None:
         now = self._deps.clock()
         seen = self._stored.get(hashed)
-        if seen is None or now >= seen[0]:
-            if len(self._stored) >= _MOST_REMEMBERED:
-                self._stored.clear()
-            seen = self._stored[hashed] = now + _REMEMBERED, await self._stored_row(hashed)
-        self._key(x, seen[1])
+        if seen is None or now >= seen[0] + _REMEMBERED:
+            try:
+                row = await self._stored_row(hashed)
+            except StoreAway as away:
+                if seen is None or seen[1] is None or now >= seen[0] + _STALE:
+                    # nobody can say whether the key is good: that is no reason to tell its owner that it is not
+                    raise Refuse(Kind.LIMITS_AWAY, "API keys cannot be checked now.", retry_after=away.retry_after_s) from None
+                row = seen[1]
+            else:
+                if len(self._stored) >= _MOST_REMEMBERED:
+                    self._stored.clear()
+                self._stored[hashed] = now, row
+        else:
+            row = seen[1]
+        self._key(x, row)
 
     async def _stored_row(self, hashed: str) -> CallerKey | None:
-        """A row of the store, written as JSON; None when there is none, it is no row, or the store is away."""
-        store = self._deps.store()
+        """A row of the store, written as JSON; None when there is none, or none that can be read. Raises StoreAway."""
+        raw = await self._store.get(hashed) if self._store is not None else None
+        if raw is None:
+            return None
         try:
-            raw = await store.get(_STORE_KEY + hashed) if store is not None else None
-            return CallerKey.model_validate({**json.loads(raw), "sha256": hashed, "key": None}) if raw is not None else None
-        except (OSError, TimeoutError, ValueError, TypeError, ValidationError) as error:
+            return CallerKey.model_validate({**json.loads(raw), "sha256": hashed, "key": None})
+        except (ValueError, TypeError) as error:  # pydantic's errors are ValueErrors
             self._deps.tell("warning", "caller_key_unreadable", error=type(error).__name__)
             return None
 
