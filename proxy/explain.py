@@ -11,9 +11,11 @@ from typing import Any, TextIO
 
 from policies.chain import Plan, compile_plan
 from policies.contract import Channel, Exchange, Gate, Headers
+from proxy.callers.settings import Callers
 from proxy.config import Config, ConfigError, load
 from proxy.routes import ROUTES, Route
 from proxy.runtime import Runtime, facts, silent_hooks, steps_of
+from proxy.settings import Backend
 
 
 def tier(plan: Plan, route: Route, usage: bool) -> tuple[str, str]:
@@ -22,7 +24,9 @@ def tier(plan: Plan, route: Route, usage: bool) -> tuple[str, str]:
         return "gated", "its reply text passes " + ", ".join(
             dict.fromkeys(r.policy for r in plan.rows if r.phase == "guard")
         )
-    if usage and route.dialect.counts:
+    if plan.meters and route.dialect.asks_usage:
+        return "watched", "token usage is read; of a stream it is asked for, and kept from a client who did not ask (gated)"
+    if (usage or plan.meters) and route.dialect.counts:
         return "watched", "token usage is read from the reply as it passes; bytes are not changed"
     return "opaque", "nothing looks at the reply; bytes in, the same bytes out"
 
@@ -34,7 +38,7 @@ def body(plan: Plan, config: Config) -> str:
             dict.fromkeys(r.policy for r in plan.rows if r.phase == "inspect")
         )
     if plan.needs_body:
-        return "read and re-encoded: a condition needs the model or the stream flag"
+        return "read and re-encoded: a policy needs the model, the stream flag or how much is asked for"
     if any(b.models for b in config.settings.backends.values()):
         return "read and re-encoded: backends rename models"
     return "streamed on unread"
@@ -55,9 +59,14 @@ def explain(config: Config, out: TextIO) -> int:
     out.write(f"policy   {config.source or 'command line'}  hash {config.short_hash}\n")
     out.write(f"listen   {settings.listen}   admin {settings.admin}   workers {settings.workers}\n")
     for name, backend in settings.backends.items():
-        key = "its own key" if backend.key else "the caller's key"
+        passes = settings.callers is None or settings.callers.pass_through
+        key = "its own key" if backend.key else "the caller's key" if passes else "no key"
         models = ", ".join(f"{k} -> {v}" for k, v in backend.models.items()) or "all models, as asked"
         out.write(f"backend  {name}: {backend.url}  ({key}; {models})\n")
+        if backend.max_in_flight:
+            out.write(f"         {bound(backend, settings.workers)}\n")
+    if settings.callers is not None:
+        out.write(f"callers  {_callers(settings.callers)}\n")
     steps = steps_of(config)
     out.write("\npolicies, in order\n")
     if not steps:
@@ -71,6 +80,32 @@ def explain(config: Config, out: TextIO) -> int:
         shown = fill(", ".join(names), 110, initial_indent="  ", subsequent_indent="  ")
         out.write(f"{shown}\n{text}\n")
     return 0
+
+
+def _callers(asked: Callers) -> str:
+    """How callers prove who they are."""
+    ways = [f"{len(asked.keys)} keys"] if asked.keys else []
+    ways += [f"keys of {asked.keys_file}"] if asked.keys_file else []
+    ways += ["keys of the store"] if asked.keys_in_store else []
+    ways += [f"tokens of {asked.jwt.jwks or 'a shared secret'}"] if asked.jwt else []
+    ways += [f"certificates told of in {asked.certificate.header}"] if asked.certificate else []
+    others = "others are let in" if asked.anonymous is not None else "others get 401"
+    return "; ".join([", ".join(ways) or "nobody by name", others, *(f"{path} needs {s}" for path, s in asked.scopes.items())])
+
+
+def bound(backend: Backend, workers: int) -> str:
+    """How many requests a backend gets at once, and who waits for it."""
+    most, queue = backend.max_in_flight, backend.queue
+    text = f"{most} requests at once" + (f" per worker, {most * workers} in all" if workers > 1 else "")
+    if queue is None:
+        return f"{text}, others are refused (503)"
+    text += f"; {queue.size} may wait, {queue.timeout:g} s at most, each {queue.fair_by} in turn"
+    if queue.per_caller:
+        text += f", {queue.per_caller} of one {queue.fair_by}"
+    if queue.priority is None or not queue.classes:
+        return text
+    weights = queue.classes if "*" in queue.classes else queue.classes | {"*": 1.0}
+    return f"{text}; classes by {queue.priority}: " + ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
 
 
 def _alike(plans: dict[str, tuple[Route, Plan]], config: Config) -> dict[str, list[str]]:
