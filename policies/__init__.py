@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["CATALOGUE", "load"]
 
 CATALOGUE: dict[str, str] = {
+    "budget": "policies.budget:Budget",
     "headers": "policies.headers:HeadersPolicy",
     "output_moderation": "policies.output_moderation:OutputModeration",
     "pii_redaction": "policies.pii_redaction:PiiRedaction",

@@ -44,6 +44,8 @@ class Kind(StrEnum):
     BACKEND_UNAVAILABLE = "backend_unavailable"
     LIMITS_AWAY = "limits_unavailable"
     OVERLOADED = "overloaded"
+    QUEUE_FULL = "queue_full"
+    QUEUE_TIMEOUT = "queue_timeout"
     DRAINING = "draining"
     POLICY_ERROR = "policy_error"
     INTERNAL = "internal"
@@ -150,6 +152,16 @@ class Candidate(msgspec.Struct):
     model: str | None = None
 
 
+class Queued(msgspec.Struct):
+    """How a request fared that found no place at a backend at once. outcome: served, full, caller_full, pushed_out, timeout,
+    draining, gone."""
+
+    backend: str
+    group: str  # its class, as the policy file calls it
+    outcome: str
+    seconds: float = 0.0
+
+
 class Exchange(msgspec.Struct, eq=False):
     """One slotted record per request: all per-request state there is, but inside gates.
 
@@ -176,6 +188,7 @@ class Exchange(msgspec.Struct, eq=False):
     model_sent: str | None = None
     stream: bool | None = None
     tokens_asked: int | None = None  # the bound on a completion that the request names
+    text_in: int = 0  # bytes of the request that may be prompt: all of a small body, the text of a large one
     times: int = 1  # completions that it asks for: n (or best_of) for each prompt
     pieces: int = 0  # events with text that a streamed reply had; backends write about one token each
     labels: dict[str, str] = {}  # each record gets its own, as with the lists and dicts below
@@ -197,6 +210,7 @@ class Exchange(msgspec.Struct, eq=False):
     bytes_out: int = 0
     first_byte: float | None = None  # monotonic, when the reply's first byte left
     upstream_wait: float = 0.0  # seconds spent waiting for the backend, for the overhead figure
+    queued: Queued | None = None
     ended: float | None = None
 
     def __repr__(self) -> str:

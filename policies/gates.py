@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["Channel", "ChannelKind", "Cut", "Edit", "Gate", "JudgedGate"]
+__all__ = ["LENGTH", "Channel", "ChannelKind", "Cut", "Edit", "Gate", "JudgedGate"]
+
+LENGTH = "rate_limit_exceeded"
+"""The reason of a Cut that has nothing against the text: there is no room for more of it. The dialect then ends a stream as it
+ends one that has reached its ``max_tokens``, and shows no message."""
 
 
 class Cut(Exception):

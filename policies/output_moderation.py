@@ -244,13 +244,12 @@ message: This answer was stopped by a content filter.
             asking = None
         if acting is None and flagging is None and asking is None:
             return None
-        where = _place(channel)
-        gate: Gate | None = _Acts(self, x, where, acting).gate() if acting is not None else None
+        gate: Gate | None = _Acts(self, x, channel, acting).gate() if acting is not None else None
         if flagging is not None:
-            gate = Beside(gate, _Acts(self, x, where, flagging).gate())
+            gate = Beside(gate, _Acts(self, x, channel, flagging).gate())
         if asking is None:
             return gate
-        judge = asking.gate(x, where)
+        judge = asking.gate(x, _place(channel))
         return judge if gate is None else Chain([gate, judge])
 
 
@@ -270,11 +269,13 @@ class _Part:
 class _Acts:
     """What matches do on one channel of one reply."""
 
-    def __init__(self, policy: OutputModeration, x: Exchange, where: str, part: _Part) -> None:
+    __slots__ = ("_channel", "_noted", "_options", "_part", "_policy", "_x")
+
+    def __init__(self, policy: OutputModeration, x: Exchange, channel: Channel, part: _Part) -> None:
         self._policy = policy
         self._options = policy.options
         self._x = x
-        self._where = where
+        self._channel = channel
         self._part = part
         self._noted: dict[int, Finding] = {}
 
@@ -301,9 +302,9 @@ class _Acts:
         if noted is not None and any(f is noted for f in reversed(findings)):
             noted.count += 1
             return
-        self._x.find(self._policy.name, rule.category or rule.name, where=self._where, action=action)
+        self._x.find(self._policy.name, rule.category or rule.name, where=_place(self._channel), action=action)
         self._noted[number] = findings[-1]
 
     def _overflow(self, clear: int) -> None:
-        self._x.find(self._policy.name, "max_hold", where=self._where, action="block")
+        self._x.find(self._policy.name, "max_hold", where=_place(self._channel), action="block")
         raise Cut("max_hold", self._options.message, at=clear)

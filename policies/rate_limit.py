@@ -108,7 +108,7 @@ tiers:
         self._all = [self._default, *self._tiers.values()]
         self._store: Store | None = None
         self._mine, self._ids = os.urandom(8).hex() + "-", itertools.count()
-        self._leases: dict[str, list[Lease]] = {}
+        self._leases: dict[str, Held] = {}
         self._renewing: asyncio.Task[None] | None = None
 
     def _counting(self, texts: list[str]) -> Counting:
@@ -140,7 +140,7 @@ tiers:
         """The limits as they were written, and those of the tiers."""
         by = "+".join(self.options.by) or "all"
         tiers = [f"{tier}: {', '.join(texts)}" for tier, texts in self.options.tiers.items()]
-        return "; ".join([f"{', '.join(self.options.limits) or 'no limits'} by {by}", *tiers])
+        return "; ".join([f"{', '.join(self.options.limits) or 'no limits'}; counted by {by}", *tiers])
 
     async def prepare(self) -> None:
         self._store = await self.deps.store(self.name)
@@ -168,10 +168,10 @@ tiers:
             raise Refuse(Kind.LIMITS_AWAY, retry_after=away.retry_after_s) from None
         if not taken.ok:
             raise self._refusal(x, limits, parts, taken)
-        held = Held(counting, cost, parts, taken)
+        held = Held(counting, cost, parts, taken, lease)
         x.notes[self.name] = held, limits
-        if held.leases:
-            self._leases[lease] = held.leases
+        if lease:
+            self._leases[lease] = held
 
     def _refusal(self, x: Exchange, limits: Sequence[Limit], parts: list[Part], taken: Taken) -> Refuse:
         """Names the limit that keeps the caller away for longest: one that never lets this request through, else the one to
@@ -223,14 +223,14 @@ tiers:
         if found is None or self._store is None:
             return
         held, limits = found
-        for lease in held.leases:
-            self._leases.pop(lease.id, None)
+        if held.lease:
+            self._leases.pop(held.lease, None)
         if not x.attempts:  # refused after this policy had let it in: it has used nothing
             changes = undo(held.parts)
         elif held.counting.spends:
             changes = held.counting.changes(x, limits, held, self._meter.spent(x, held.cost))
         else:
-            changes = held.leases
+            changes = list(held.leases) if held.lease else []
         if changes:
             await self._store.adjust(changes, held.taken)
 
@@ -242,7 +242,7 @@ tiers:
                 await self._renew_all(self._store)
 
     async def _renew_all(self, store: Store) -> None:
-        leases = [lease for held in self._leases.values() for lease in held]
+        leases = [lease for held in self._leases.values() for lease in held.leases]
         for at in range(0, len(leases), 500):
             batch = [lease for lease in leases[at : at + 500] if lease.id in self._leases]
             await store.renew(batch)

@@ -164,26 +164,23 @@ def check_parts(parts: Sequence[Part], *, changes: bool = False, renewed: bool =
     """ValueError for numbers that mean nothing (negative costs, NaN, infinity, limits below 0, empty windows) and for a
     key that stands twice in its kind. changes: costs may be negative, and of a Lease only key and id count. renewed: they
     are leases to renew. In both keys may repeat."""
-    seen: set[tuple[type, str]] = set()
-    finite = math.isfinite
+    inf = math.inf
     for part in parts:
-        kind = type(part)
-        if isinstance(part, Lease):
+        if type(part) is Lease:
             # a year is longer than any request, and a slot that is held for ever is a slot lost
             if not changes and not (part.limit >= 0 and 0 < part.ttl_s <= 366 * 86400):
                 raise ValueError("a lease needs a limit of at least 0 and a ttl above 0, of at most 366 days")
-            if changes:
-                continue
-        else:
-            if not finite(part.cost) or (part.cost < 0 and not changes):
-                raise ValueError("a cost must be a number of at least 0")
-            if isinstance(part, Rate):
-                if not (0 < part.limit < math.inf and 0 < part.period_s < math.inf and 0 < part.burst < math.inf):
-                    raise ValueError("a rate needs a limit, a period and a burst above 0")
-            elif not (0 <= part.limit < math.inf and -math.inf < part.start < part.end < math.inf):
-                raise ValueError("a window needs a limit of at least 0, and an end after its start")
-        seen.add((kind, part.key))
-    if len(seen) != len(parts) and not changes and not renewed:
+            continue
+        if not (0 <= part.cost < inf or (changes and -inf < part.cost < 0)):  # type: ignore[union-attr]
+            raise ValueError("a cost must be a number of at least 0")
+        if type(part) is Rate:
+            if not (0 < part.limit < inf and 0 < part.period_s < inf and 0 < part.burst < inf):
+                raise ValueError("a rate needs a limit, a period and a burst above 0")
+        elif not (0 <= part.limit < inf and -inf < part.start < part.end < inf):  # type: ignore[union-attr]
+            raise ValueError("a window needs a limit of at least 0, and an end after its start")
+    if changes or renewed or len({part[0] for part in parts}) == len(parts):
+        return
+    if len({(type(part), part.key) for part in parts}) != len(parts):
         raise ValueError("a key stands twice in one step")
 
 

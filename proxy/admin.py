@@ -6,16 +6,20 @@ decisions about traffic, prompts, replies, keys. It belongs on an address that c
 
 from __future__ import annotations
 
+import asyncio
 import html
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from math import ceil
 from typing import Any, Protocol
 
 import msgspec
 from aiohttp import http_parser, web
 
+from policies.store import StoreAway
 from proxy.lines import timestamp
 from proxy.tally import Snapshot
+from proxy.usage import BadQuestion, Usage, as_csv, as_json, question
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -43,14 +47,28 @@ class PolicyState(msgspec.Struct, frozen=True):
     failed: FailedReload | None = None
 
 
+class PlacesState(msgspec.Struct, frozen=True):
+    """A backend's places. waiting: by class. held_s: for how long a request holds one, on average; None: not known yet."""
+
+    limit: int
+    taken: int
+    waiting: dict[str, int]
+    held_s: float | None
+
+    def __str__(self) -> str:
+        return f"{self.taken} of {self.limit} taken, {sum(self.waiting.values())} waiting"
+
+
 class BackendState(msgspec.Struct, frozen=True):
-    """A backend as this worker knows it. reachable: how the last connect went, None: not tried yet."""
+    """A backend as this worker knows it. reachable: how the last connect went, None: not tried yet. places: where they are
+    bounded."""
 
     name: str
     url: str
     reachable: bool | None
     in_flight: int = 0
     idle: int = 0
+    places: PlacesState | msgspec.UnsetType = msgspec.UNSET
 
 
 class WorkerState(msgspec.Struct, frozen=True):
@@ -96,6 +114,9 @@ class AdminState(Protocol):
     async def metrics(self, accept: str | None) -> tuple[bytes, str]:
         """Body and Content-Type (``Metrics.page``)."""
 
+    async def usage(self, month: str) -> Usage:
+        """The accounts of a month (``2026-11``; empty: the current one). Raises StoreAway."""
+
 
 class ParserMissing(RuntimeError):
     """A C parser of HTTP is not there; the pure-Python one is laxer and slower, so headgate does not start."""
@@ -115,6 +136,7 @@ PATHS: dict[str, str] = {
     "/metrics": "Prometheus metrics of all workers",
     "/policies": "the live policy: plan, hash, since when, the last reload that failed",
     "/backends": "backends as this worker knows them",
+    "/usage": "who has used what in a month, by the budgets: ?month=2026-11, ?by=tenant|caller|model, ?format=csv",
     "/version": "version, worker",
 }
 ALIASES = {"/healthz": "/health", "/health/live": "/health", "/readyz": "/ready", "/health/ready": "/ready"}
@@ -131,6 +153,7 @@ def build_admin(state: AdminState) -> web.Application:
         "/metrics": pages.metrics,
         "/policies": pages.policies,
         "/backends": pages.backends,
+        "/usage": pages.usage,
         "/version": pages.version,
     }
     app.router.add_get("/", pages.index)
@@ -188,6 +211,24 @@ class _Pages:
             {"name": w.name, "pid": w.pid, "alive": w.alive, "since": timestamp(w.since)} for w in self._state.workers()
         ]
         return _json({"version": self._state.version, "worker": self._state.worker(), "workers": workers})
+
+    async def usage(self, request: web.Request) -> web.Response:
+        try:
+            asked = question(list(request.query.items()))
+            found = await self._state.usage(asked.month)
+        except BadQuestion as error:
+            return _json({"error": str(error), "status": 400}, 400)
+        except StoreAway as away:
+            answer = _json({"error": "the store is away, and with it the account", "status": 503}, 503)
+            answer.headers["Retry-After"] = str(max(1, ceil(away.retry_after_s)))
+            return answer
+        # in a thread: twelve thousand lines take some tens of milliseconds, and no stream may wait for them
+        body = await asyncio.to_thread(as_csv if asked.csv else as_json, found, asked.by)
+        fields = {"Content-Type": "application/json", **_HEADERS}
+        if asked.csv:
+            fields["Content-Type"] = "text/csv; charset=utf-8; header=present"
+            fields["Content-Disposition"] = f'attachment; filename="headgate-usage-{found.month}.csv"'
+        return web.Response(body=body, headers=fields)
 
     async def index(self, request: web.Request) -> web.Response:
         if "text/html" in request.headers.get("Accept", ""):
@@ -251,8 +292,10 @@ def _html(state: AdminState, missing: list[str]) -> str:
         columns = tuple(live.routes[0]) if live.routes else ()
         parts.append(_table(columns, [tuple(_cell(r.get(c)) for c in columns) for r in live.routes]))
     words = {True: "reachable", False: "unreachable", None: "not tried yet"}
-    rows = [(b.name, b.url, words[b.reachable], str(b.in_flight), str(b.idle)) for b in state.backends()]
-    parts.append("<h2>Backends</h2>" + _table(("name", "url", "state", "in flight", "idle connections"), rows))
+    rows = [
+        (b.name, b.url, words[b.reachable], str(b.in_flight), str(b.places or "unbounded"), str(b.idle)) for b in state.backends()
+    ]
+    parts.append("<h2>Backends</h2>" + _table(("name", "url", "state", "in flight", "places", "idle connections"), rows))
     workers = [(w.name, str(w.pid), "alive" if w.alive else "dead", timestamp(w.since)) for w in state.workers()]
     parts.append("<h2>Workers</h2>" + _table(("worker", "pid", "state", "since"), workers))
     links = "".join(f'<tr><td><a href="{p}"><code>{p}</code></a><td>{_e(text)}' for p, text in PATHS.items())

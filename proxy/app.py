@@ -57,7 +57,7 @@ class App:
         self._load = load
         self._hooks = Hooks(clock=clock, verdict=metrics.policy, error=self._policy_error)
         self._post = Poster()
-        self._deps = Deps(self._post.open, clock)
+        self._deps = Deps(self._post.open, clock, spent=metrics.spent)
         self._caller_deps = CallerDeps(self._post.get, read_keys, clock, time.time, log.event)
         self.runtime = Runtime(config, self.loop, clock, self._hooks, caller_deps=self._caller_deps, deps=self._deps,
                                told=self._store_told)  # fmt: skip
@@ -69,6 +69,7 @@ class App:
         self.server = Server(
             self.relay.handle, config.settings.limits, clock=clock, new_id=new_id, on_refused=self._refused
         )
+        self.server.last_call = lambda: sum(r.refuse_waiting() for r in (self.runtime, *self._retired))
         #: (unix seconds, [(where, message)]) of the last reload, when it failed
         self.failed_reload: tuple[float, list[tuple[str, str]]] | None = None
         self._tls: ListenerTls | None = None
@@ -86,6 +87,7 @@ class App:
             self._tls = ListenerTls(self.runtime.settings.tls, self.log.event)
         await self.runtime.prepare()
         self.metrics.reloaded(True, self.runtime.config.hash, self.runtime.loaded)
+        self._tell_store()
         self._tick()
         await self.server.listen(list(sockets), self._tls.context if self._tls is not None else None)
         self.probe()
@@ -171,15 +173,20 @@ class App:
             runtime.beat(now)
         connections = self.server.connections
         self.metrics.now(streams=sum(c.streaming for c in connections), connections=len(connections))
+        self._tell_store()
         for old in [r for r in self._retired if not r.in_flight]:
             self._retired.remove(old)
             self.server.spawn(old.close(keep=self.runtime))
         for backend in self.runtime.backends.values():
             pool = backend.pool
             self.metrics.backend(
-                backend.name, active=len(pool.busy), idle=len(pool.idle), up=backend.reachable is not False
+                backend.name, active=len(pool.busy), idle=len(pool.idle), up=backend.reachable is not False,
+                waiting=backend.places.waiting if backend.places is not None else 0,
             )
         self.probe(only_lost=True)
+
+    def _tell_store(self) -> None:
+        self.metrics.store(self.runtime.store, self.runtime.store.state())
 
     def probe(self, *, only_lost: bool = False) -> None:
         """Look whether backends can be reached; results show in ``ready`` and at the admin port."""

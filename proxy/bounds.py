@@ -31,6 +31,7 @@ class Bounded(Judging):
         max_event = max(max_event, dialect.max_event)
         self._max_arguments = max_arguments
         self._max_queue = _WAITING * max_event
+        self._few = min(max_held, max_arguments, self._max_queue)
         self._releases = releases
         self._splitter = Splitter(max_event, go_on=releases)
         self._put_off_size = 0  # bytes of the events in the backlog
@@ -53,6 +54,8 @@ class Bounded(Judging):
         return raws, False
 
     def _too_much(self) -> bool:
+        if self._queue.size <= self._few:  # text that is held stands in events that wait, a byte or more for each character
+            return False
         arguments, held = self._book.held()
         if self.judges and any(judge.waits for judge in self.judges):  # ``full`` bounds what waits for verdicts
             return self._queue.size > self._max_queue

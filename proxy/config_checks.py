@@ -31,7 +31,7 @@ def cross_check(root: Node, settings: Settings | None, specs: Sequence[PolicySpe
     check.limits(settings)
     check.callers(settings)
     for name, backend in settings.backends.items():
-        check.backend(("backends", name), backend)
+        check.backend(("backends", name), backend, settings)
     if len(specs) == len(settings.policies):
         check.bodies(settings, specs)
     check.store(settings, specs)
@@ -129,7 +129,32 @@ class _Check:
             if self.root.at(path) is not None:
                 self.warn(path, f"has no effect with {'memory' if store.url == 'memory' else 'Redis'}", "remove it")
 
-    def backend(self, path: Path, backend: Backend) -> None:
+    def bounds(self, path: Path, backend: Backend, settings: Settings) -> None:
+        """What a backend is given at once, and who waits for it."""
+        if backend.max_in_flight > backend.max_connections:
+            message = "is above `max_connections`: requests are refused for want of connections before any waits"
+            self.warn((*path, "max_in_flight"), message, "raise `max_connections`")
+        queue = backend.queue
+        if queue is None:
+            return
+        at = (*path, "queue")
+        if not backend.max_in_flight:
+            self.warn(at, "has no effect without `max_in_flight`", "write `max_in_flight`, or remove the queue")
+        if queue.size >= settings.limits.connections:
+            where = (*at, "size") if self.root.at((*at, "size")) is not None else at
+            message = "each waiting request holds a client's connection, and `limits.connections` allows no more than that"
+            self.warn(where, message, "raise `limits.connections`, or lower `size`")
+        if queue.per_caller > queue.size:
+            self.warn((*at, "per_caller"), "is above `size`: the smaller one holds", "lower it")
+        if queue.priority is None and queue.classes.keys() - {"*"}:
+            self.warn((*at, "classes"), "nothing says which request is of which class", "write `priority: label:NAME`")
+        if queue.priority is not None and not queue.classes.keys() - {"*"}:
+            self.warn((*at, "priority"), "has no effect without `classes`", "write `classes: {NAME: WEIGHT}`")
+        if (queue.fair_by == "tenant" or (queue.priority or "").startswith("claim:")) and settings.callers is None:
+            key = "fair_by" if queue.fair_by == "tenant" else "priority"
+            self.warn((*at, key), "nobody has a name, a tenant or a token without `callers`", "write `callers`")
+
+    def backend(self, path: Path, backend: Backend, settings: Settings) -> None:
         url = urlsplit(backend.url)
         if url.path.endswith("/v1"):
             self.warn(
@@ -143,6 +168,7 @@ class _Check:
                 "idle connections are kept as long as vLLM keeps them (5 s) or longer: requests can meet a closing one",
                 "write 4s, or raise the backend's own keep-alive time above this",
             )
+        self.bounds(path, backend, settings)
         if not backend.tls.verify:
             self.warn(
                 (*path, "tls", "verify"),

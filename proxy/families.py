@@ -1,7 +1,7 @@
 """Every metric of headgate, declared once: names, labels, buckets, meaning.
 
-What lives here: plain declarations. ``Block`` says how a row of numbers is laid out (``proxy/tally.py`` keeps
-the rows), ``Family`` what Prometheus sees of it. What must never live here: recording, rendering, sockets.
+What lives here: plain declarations of what Prometheus sees (``Family``). What must never live here: how rows of numbers are
+laid out (``proxy/blocks.py``), recording, rendering, sockets.
 
 Labels are bounded: routes come from the route table, policies and backends from policy.yaml, model names
 are counted (the rest is ``other``); nothing a caller sends becomes a label as it is. The ``gen_ai_*`` names
@@ -14,97 +14,44 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-OVERHEAD = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-HOLD = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-HELD = (0.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
-# The two below are the bounds that the GenAI conventions advise.
-GEN_AI_TOKENS = tuple(float(4**n) for n in range(14))
-GEN_AI_SECONDS = tuple(0.01 * 2**n for n in range(14))
-GEN_AI_FIRST_CHUNK = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
-
-
-@dataclass(frozen=True)
-class Block:
-    """Layout of one kind of row.
-
-    parts: (name, bounds). Without bounds one number; with bounds a histogram: one count per bucket, one
-    above the last bound, one sum. gauge: it starts at zero with its process, and ends with it.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    parts: tuple[tuple[str, tuple[float, ...]], ...]
-    gauge: bool = False
-
-    def at(self, part: str) -> int:
-        """Slot of a part's first number."""
-        offset = 0
-        for name, bounds in self.parts:
-            if name == part:
-                return offset
-            offset += _width(bounds)
-        raise KeyError(part)
-
-    def bounds(self, part: str) -> tuple[float, ...]:
-        return dict(self.parts)[part]
-
-    @property
-    def size(self) -> int:
-        return sum(_width(bounds) for _, bounds in self.parts)
-
-
-def _width(bounds: tuple[float, ...]) -> int:
-    return len(bounds) + 2 if bounds else 1
-
-
-REQUEST = Block(
-    "request", ("route", "status", "tier"),
-    (("duration", DURATION), ("first_byte", FIRST_BYTE), ("overhead", OVERHEAD), ("in", ()), ("out", ())),
-)  # fmt: skip
-MODEL = Block(
-    "model", ("operation", "provider", "model"),
-    (
-        ("input", GEN_AI_TOKENS), ("output", GEN_AI_TOKENS), ("cached", ()),
-        ("duration", GEN_AI_SECONDS), ("first_chunk", GEN_AI_FIRST_CHUNK),
-    ),
-)  # fmt: skip
-FAULT = Block("fault", ("kind",), (("count", ()),))
-GONE = Block("gone", ("when",), (("count", ()),))
-FINDING = Block("finding", ("policy", "kind", "action", "mode"), (("count", ()),))
-ATTEMPT = Block("attempt", ("backend", "result"), (("seconds", DURATION), ("reused", ())))
-POLICY = Block("policy", ("policy", "phase", "verdict"), (("seconds", OVERHEAD),))
-HOLDING = Block("hold", (), (("seconds", HOLD), ("characters", HELD), ("ahead", HELD)))
-LOG = Block("log", ("reason",), (("dropped", ()),))
-RELOAD = Block("reload", ("result",), (("count", ()),))
-RESTART = Block("restart", ("worker",), (("count", ()),))
-NOW = Block("now", (), (("requests", ()), ("streams", ()), ("connections", ())), gauge=True)
-LINK = Block("link", ("backend",), (("active", ()), ("idle", ()), ("up", ())), gauge=True)
-POLICY_FILE = Block("policy_file", (), (("ok", ()), ("since", ())), gauge=True)
-
-BLOCKS = {
-    b.name: b
-    for b in (
-        REQUEST, MODEL, FAULT, GONE, FINDING, ATTEMPT, POLICY, HOLDING,
-        LOG, RELOAD, RESTART, NOW, LINK, POLICY_FILE,
-    )
-}  # fmt: skip
-GAUGES = frozenset(b.name for b in BLOCKS.values() if b.gauge)
+from proxy.blocks import (
+    ATTEMPT,
+    FAULT,
+    FINDING,
+    GONE,
+    HOLDING,
+    LINK,
+    LOG,
+    MODEL,
+    NOW,
+    POLICY,
+    POLICY_FILE,
+    QUEUE,
+    RELOAD,
+    REQUEST,
+    RESTART,
+    SPEND,
+    STORE,
+    STORE_ERROR,
+    STORE_INSTEAD,
+    STORE_MODE,
+    STORE_NOW,
+    Block,
+)
 
 
 @dataclass(frozen=True)
 class Source:
     """A part of a block that feeds a family.
 
-    labels: fixed ones that set this source apart. only: rows whose label has one of these values. total: a
+    labels: fixed ones that set this source apart. only: rows whose labels have one of these values each. total: a
     counter shows a histogram's sum, not its number of observations. join: how workers' gauges become one.
     """
 
     block: Block
     part: str
     labels: tuple[tuple[str, str], ...] = ()
-    only: tuple[str, frozenset[str]] | None = None
+    only: tuple[tuple[str, frozenset[str]], ...] = ()
     total: bool = False
     join: Literal["sum", "min", "max"] = "sum"
 
@@ -156,6 +103,12 @@ def _gen_ai(name: str, *sources: Source, text: str) -> Family:
 
 
 _ERRORS = frozenset({"error", "timeout"})
+_QUEUED = (("outcome", frozenset({"served", "gone", "pushed_out", "timeout", "draining"})),)
+_NO_PLACE = (("outcome", frozenset({"full", "caller_full", "pushed_out", "timeout", "draining"})),)
+_REFUSED = (
+    ("action", frozenset({"refuse"})), ("mode", frozenset({"enforce"})),
+    ("kind", frozenset({"requests", "tokens", "prompt_tokens", "completion_tokens", "concurrent", "streams", "money"})),
+)  # fmt: skip
 
 FAMILIES: tuple[Family, ...] = (
     # Requests
@@ -201,12 +154,20 @@ FAMILIES: tuple[Family, ...] = (
         text="What a phase of a policy decided.",
     ),
     _counter(
-        "headgate_policy_errors_total", "policy phase", Source(POLICY, "seconds", only=("verdict", _ERRORS)),
+        "headgate_policy_errors_total", "policy phase", Source(POLICY, "seconds", only=(("verdict", _ERRORS),)),
         text="Phases of a policy that failed or overran their time.",
     ),
     _counter(
         "headgate_findings_total", "policy kind action mode", Source(FINDING, "count"),
         text="What policies found; action: what was done, or in mode `shadow` would have been.",
+    ),
+    Family(
+        "headgate_limit_refused_total", "counter", "Requests that a limit refused; measure: what it counts.",
+        ("policy", "kind"), (Source(FINDING, "count", only=_REFUSED),), (("kind", "measure"),),
+    ),
+    _counter(
+        "headgate_spend_total", "policy tenant currency", Source(SPEND, "money"),
+        text="Money that requests have cost, by the prices of a budget; tenant `(other)`: beyond the first 100.",
     ),
     _histogram(
         "headgate_hold_seconds", "", Source(HOLDING, "seconds"),
@@ -242,6 +203,17 @@ FAMILIES: tuple[Family, ...] = (
         "headgate_backend_up", "backend", Source(LINK, "up", join="min"),
         text="1 when every worker takes the backend to be reachable, otherwise 0.",
     ),
+    _gauge(
+        "headgate_queue_length", "backend", Source(LINK, "waiting"), text="Requests that wait for a place at a backend now.",
+    ),
+    _histogram(
+        "headgate_queue_wait_seconds", "backend class", Source(QUEUE, "seconds", only=_QUEUED),
+        text="How long requests waited that found no place at once, however that ended; class: `*` without one.",
+    ),
+    _counter(
+        "headgate_queue_refused_total", "backend class outcome", Source(QUEUE, "seconds", only=_NO_PLACE),
+        text="Requests that got no place (503); outcome: full, caller_full, pushed_out, timeout or draining.",
+    ),
     # Tokens and models
     _counter(
         "headgate_tokens_total", "model",
@@ -263,6 +235,40 @@ FAMILIES: tuple[Family, ...] = (
     _gen_ai(
         "gen_ai_client_operation_time_to_first_chunk_seconds", Source(MODEL, "first_chunk"),
         text="Until a streamed reply begins (`gen_ai.client.operation.time_to_first_chunk`).",
+    ),
+    # The store
+    _gauge(
+        "headgate_store_up", "", Source(STORE_NOW, "up", join="min"),
+        text="1 when the store of limits answers every worker; memory always does.",
+    ),
+    _gauge(
+        "headgate_store_mode", "mode", Source(STORE_MODE, "workers"),
+        text="Workers that count so now: memory, shared (Redis), or while Redis is away local, closed, open.",
+    ),
+    _gauge(
+        "headgate_store_shares", "", Source(STORE_NOW, "shares", join="max"),
+        text="By how many each process divides a limit when it counts alone.",
+    ),
+    _gauge("headgate_store_keys", "", Source(STORE_NOW, "keys"), text="Counters in memory."),
+    _counter(
+        "headgate_store_errors_total", "reason", Source(STORE_ERROR, "count"),
+        text="Calls and probes that Redis failed; reason: timeout, connection, auth, loading, ...",
+    ),
+    _counter("headgate_store_outages_total", "", Source(STORE, "outages"), text="Times that a worker lost Redis."),
+    _counter(
+        "headgate_store_instead_total", "mode", Source(STORE_INSTEAD, "count"),
+        text="Steps answered without Redis, by the mode in force.",
+    ),
+    _counter(
+        "headgate_store_dropped_total", "", Source(STORE, "dropped"), text="Changes that Redis will never hear of.",
+    ),
+    _counter(
+        "headgate_store_unsure_total", "", Source(STORE, "unsure"),
+        text="Changes under way when Redis went: done or not.",
+    ),
+    _counter(
+        "headgate_store_evicted_total", "", Source(STORE, "evicted"),
+        text="Live counters that a full memory gave up.",
     ),
     # The process
     _counter(

@@ -125,6 +125,14 @@ TABLE: dict[Kind, Row] = {
     Kind.OVERLOADED: Row(
         "headgate", 503, "service_unavailable_error", "overloaded", "overloaded_error", "Too many connections."
     ),
+    Kind.QUEUE_FULL: Row(
+        "headgate", 503, "service_unavailable_error", "overloaded", "overloaded_error",
+        "The backend is busy, and no more requests may wait for it.",
+    ),
+    Kind.QUEUE_TIMEOUT: Row(
+        "headgate", 503, "service_unavailable_error", "overloaded", "overloaded_error",
+        "The backend was busy for as long as this request could wait.",
+    ),
     Kind.DRAINING: Row(
         "headgate", 503, "service_unavailable_error", "draining", "overloaded_error", "The gateway is shutting down."
     ),

@@ -24,10 +24,9 @@ MAX_LINE = 4096
 
 EVENT_FIELDS = frozenset({
     "address", "admin", "away_s", "backend", "backends", "calls", "client", "code", "count", "deadline_s", "detail",
-    "dropped", "duration_ms", "error", "evicted", "fault", "hash", "id", "kind", "listen", "logger", "message", "mode",
-    "path", "phase", "pid", "policies", "policy",
-    "problems", "python", "reason", "restart_in_s", "running", "setting", "signal", "source", "state", "uptime_s",
-    "version", "where", "worker", "workers",
+    "dropped", "duration_ms", "error", "evicted", "fault", "file", "hash", "id", "keys", "kind", "listen", "logger",
+    "message", "mode", "path", "phase", "pid", "policies", "policy", "problems", "python", "reason", "restart_in_s",
+    "running", "setting", "signal", "source", "state", "uptime_s", "version", "where", "worker", "workers",
 })  # fmt: skip
 
 
@@ -86,6 +85,7 @@ class RequestLine(msgspec.Struct, omit_defaults=True):
     tenant: str | None = None
     client: str = ""
     fault: str | None = None
+    queued_s: float = 0.0
     attempts: list[AttemptLine] = []
     usage: UsageLine | None = None
     findings: list[FindingLine] = []
@@ -150,6 +150,8 @@ def of_exchange(x: Exchange) -> RequestLine:
     )
     if fault is not None:
         line.fault = fault.value
+    if x.queued is not None:
+        line.queued_s = round(x.queued.seconds, 3)
     if x.attempts:
         line.attempts = [_attempt(a) for a in x.attempts[:16]]
     if x.usage is not None:
@@ -233,6 +235,8 @@ def _words(line: RequestLine) -> Iterator[str]:
         yield f"tokens {line.usage.prompt}+{line.usage.completion}"
     if line.fault:
         yield f"fault={line.fault}"
+    if line.queued_s:
+        yield f"queued={line.queued_s:g}s"
     for f in line.findings:
         yield f"{_plain(f.policy)}:{_plain(f.kind)}x{f.count}{'(shadow)' if f.shadow else ''}"
     yield f"id={_plain(line.id)}"

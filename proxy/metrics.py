@@ -21,6 +21,7 @@ from prometheus_client.utils import floatToGoString
 
 from proxy import __version__, tally
 from proxy import families as f
+from proxy.blocks import BLOCKS
 from proxy.recorder import Recorder
 from proxy.tally import Row, Snapshot
 
@@ -75,7 +76,7 @@ class _Page:
         self._rows: dict[str, list[Row]] = defaultdict(list)
         for snapshot in snapshots:
             for row in snapshot.rows:
-                block = f.BLOCKS.get(row.block)
+                block = BLOCKS.get(row.block)
                 if block is None or (len(row.values), len(row.labels)) != (block.size, len(block.labels)):
                     continue  # written by another version
                 if not block.gauge or (snapshot.alive and not math.isnan(row.values[0])):
@@ -97,7 +98,7 @@ class _Page:
         groups: dict[tuple[str, ...], list[tuple[float, ...]]] = defaultdict(list)
         for row in self._rows[source.block.name]:
             given = dict(zip(source.block.labels, row.labels, strict=True))
-            if source.only is not None and given[source.only[0]] not in source.only[1]:
+            if any(given[label] not in values for label, values in source.only):
                 continue
             key = tuple(_status_class(given) if k == "status_class" else given[k] for k in family.labels)
             groups[key].append(row.values[part : part + width])

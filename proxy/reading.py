@@ -91,6 +91,8 @@ async def read(work: Work) -> bytes | None:
     x.bytes_in = len(raw)
     x.model_asked, x.stream = work.route.dialect.peek(doc)
     x.tokens_asked, x.times = asked.tokens(doc), asked.completions(doc)
+    if plan.meters:
+        x.text_in = len(raw) if form is None and len(raw) <= _SMALL else _text_size(work, doc, len(raw))
     for admit in plan.admit_late:
         await admit(x)
     if not plan.needs_body and not work.runtime.maps_models:
@@ -108,6 +110,15 @@ async def read(work: Work) -> bytes | None:
     return jsonio.encode(body.doc)
 
 
+def _text_size(work: Work, doc: Any, size: int) -> int:
+    """How much of a large request is text: an image of ten megabytes is no prompt of two million tokens."""
+    if not work.route.reads_request:
+        return size
+    segments, _ = work.route.dialect.request(doc)
+    return min(size, sum([len(segment.text) for segment in segments]))
+
+
+_SMALL = 16_384  # bytes of a body that is not worth a look for its text
 _UNREAD: Any = object()
 _JSON, _MAYBE, _FORM, _OTHER = "JSON", "may be JSON", "form", "not to be read"
 

@@ -1,7 +1,7 @@
 """What each request adds to the metrics: plain additions into the worker's Tally.
 
 What lives here: recording alone, as cheap as it can be (about 0.05 us per addition; prometheus_client's
-locked values take 1 to 2 us each). What must never live here: names and buckets (``proxy/families.py``),
+locked values take 1 to 2 us each). What must never live here: names and buckets (``proxy/families.py``, ``proxy/blocks.py``),
 rendering (``proxy/metrics.py``), label values as callers sent them.
 """
 
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from policies.exchange import Attempt, Exchange, Kind
-from proxy import families as f
+from proxy import blocks as f
 from proxy import tally
+from proxy.store.state import StoreState
 from proxy.tally import Tally
 
 _IN, _OUT = f.REQUEST.at("in"), f.REQUEST.at("out")
@@ -46,6 +47,8 @@ _OPERATIONS = {
     "messages": ("chat", "anthropic"),
 }
 OTHER = "other"
+TENANTS = 100
+OTHER_TENANT = "(other)"
 _MOST = 10**9  # tokens of one request; whatever is more is no count
 
 
@@ -84,19 +87,21 @@ class Recorder:
         self.directory, self.worker = directory, worker
         self._tally = Tally(tally.path_of(directory, worker) if directory else None, f.GAUGES)
         self._v = self._tally.values
-        self._now = self._row(f.NOW)
-        self._hold = self._row(f.HOLDING)
-        self._log = {reason: self._row(f.LOG, reason) for reason in ("queue_full", "write_failed")}
-        self._file = self._row(f.POLICY_FILE)
-        self._reloads = {ok: self._row(f.RELOAD, "success" if ok else "failure") for ok in (True, False)}
+        self._now = self.row(f.NOW)
+        self._hold = self.row(f.HOLDING)
+        self._log = {reason: self.row(f.LOG, reason) for reason in ("queue_full", "write_failed")}
+        self._file = self.row(f.POLICY_FILE)
+        self._reloads = {ok: self.row(f.RELOAD, "success" if ok else "failure") for ok in (True, False)}
         self._requests: dict[tuple[str, int, str], int] = {}
         self._attempts: dict[tuple[str, int | Kind], int] = {}
         self._policies: dict[tuple[str, str, str], int] = {}
         self._models: dict[tuple[str, str], int] = {}
         self._routes, self._names, self._kinds = _Names(128), _Names(512), _Names(256)
         self._model_names = _Names(max_models, models)
+        self._tenants: dict[str, str] = {}
+        self._store = _Store(self)
 
-    def _row(self, block: f.Block, *labels: str) -> int:
+    def row(self, block: f.Block, *labels: str) -> int:
         return self._tally.row(block.name, block.size, labels)
 
     def begin(self) -> None:
@@ -139,6 +144,10 @@ class Recorder:
             self.held(x.held_for, x.held)
             if x.ahead is not None and x.stream:
                 self._observe(self._hold + f.HOLDING.at("ahead"), f.HELD, x.ahead)
+        if x.queued is not None:
+            names, q = self._names, x.queued
+            row = self.row(f.QUEUE, names(q.backend), names(q.group), names(q.outcome))
+            self._observe(row, f.QUEUE_WAIT, q.seconds)
         if x.usage is not None or x.model_asked is not None:
             self._model(x, took)
 
@@ -146,15 +155,15 @@ class Recorder:
         """Count a fault that no exchange tells of (bad bytes, a refused connection); ``settle`` counts the
         rest.
         """
-        self._v[self._row(f.FAULT, kind.value)] += 1.0
+        self._v[self.row(f.FAULT, kind.value)] += 1.0
         if kind is Kind.CLIENT_GONE or kind is Kind.SLOW_READER:
-            self._v[self._row(f.GONE, "in_reply" if committed else "before_reply")] += 1.0
+            self._v[self.row(f.GONE, "in_reply" if committed else "before_reply")] += 1.0
 
     def policy(self, policy: str, phase: str, verdict: str, seconds: float) -> None:
         """One phase of one policy ran. verdict: of a closed set, such as ok, refuse, cut, error, timeout."""
         base = self._policies.get((policy, phase, verdict))
         if base is None:
-            base = self._row(f.POLICY, self._names(policy), self._names(phase), self._names(verdict))
+            base = self.row(f.POLICY, self._names(policy), self._names(phase), self._names(verdict))
             if len(self._policies) < 4096:
                 self._policies[policy, phase, verdict] = base
         v = self._v
@@ -166,14 +175,29 @@ class Recorder:
         self._observe(self._hold, f.HOLD, seconds)
         self._observe(self._hold + f.HOLDING.at("characters"), f.HELD, characters)
 
-    def backend(self, name: str, *, active: int, idle: int, up: bool) -> None:
-        """A backend's connections and whether it is taken to be reachable; call it about every second."""
-        base = self._row(f.LINK, self._names(name))
-        self._v[base], self._v[base + 1], self._v[base + 2] = float(active), float(idle), float(up)
+    def backend(self, name: str, *, active: int, idle: int, up: bool, waiting: int = 0) -> None:
+        """A backend's connections, whether it is taken to be reachable, and who waits for it; call it about every second."""
+        base = self.row(f.LINK, self._names(name))
+        v = self._v
+        v[base], v[base + 1], v[base + 2], v[base + 3] = float(active), float(idle), float(up), float(waiting)
 
     def backend_gone(self, name: str) -> None:
         """A reload took the backend out: its gauges vanish, or they would tell of it for ever."""
-        self._v[self._row(f.LINK, self._names(name))] = math.nan
+        self._v[self.row(f.LINK, self._names(name))] = math.nan
+
+    def spent(self, policy: str, tenant: str, currency: str, money: float) -> None:
+        """A request has cost so much. tenant: empty for none; the first TENANTS have a label of their own."""
+        known = self._tenants.get(tenant)
+        if known is None:
+            fits = len(self._tenants) < TENANTS and len(tenant) <= 100 and (not tenant or tenant.isprintable())
+            known = tenant if fits or not tenant else OTHER_TENANT
+            if fits:
+                self._tenants[tenant] = known
+        self._v[self.row(f.SPEND, self._names(policy), known, currency)] += max(money, 0.0)
+
+    def store(self, token: object, state: StoreState) -> None:
+        """How the store is doing; call it about every second. token: the store itself, whose totals begin at zero."""
+        self._store.tell(self._v, token, state)
 
     def reloaded(self, ok: bool, digest: str = "", at: float | None = None) -> None:
         """A policy went live (digest: its hash, at: unix seconds), or did not. The first load counts too."""
@@ -199,7 +223,7 @@ class Recorder:
     def _request(self, x: Exchange) -> int:
         status = _STATUSES.get(x.status) or f"{x.status // 100}xx"
         route, tier = self._routes(x.route), x.tier if x.tier in _TIERS else OTHER
-        base = self._row(f.REQUEST, route, status, tier)
+        base = self.row(f.REQUEST, route, status, tier)
         if route == x.route and len(self._requests) < 4096:
             self._requests[x.route, x.status, x.tier] = base
         return base
@@ -209,7 +233,7 @@ class Recorder:
         base = self._attempts.get((a.backend, result))
         if base is None:
             shown = result.value if isinstance(result, Kind) else f"{result}xx" if result else "none"
-            base = self._row(f.ATTEMPT, self._names(a.backend), shown)
+            base = self.row(f.ATTEMPT, self._names(a.backend), shown)
             if len(self._attempts) < 4096:
                 self._attempts[a.backend, result] = base
         took = a.head_after
@@ -223,7 +247,7 @@ class Recorder:
     def _findings(self, x: Exchange) -> None:
         for found in x.findings:
             names, mode = self._names, "shadow" if found.shadow else "enforce"
-            row = self._row(
+            row = self.row(
                 f.FINDING, names(found.policy), self._kinds(found.kind), names(found.action or "none"), mode
             )
             self._v[row] += found.count
@@ -235,7 +259,7 @@ class Recorder:
             if (operation := _OPERATIONS.get(x.dialect)) is None:
                 return
             name = self._model_names(model, admit=200 <= x.status < 300)
-            base = self._row(f.MODEL, *operation, name)
+            base = self.row(f.MODEL, *operation, name)
             if name != OTHER or not model:  # what callers make up is not kept
                 self._models[x.dialect, model] = base
         v, usage = self._v, x.usage
@@ -252,6 +276,36 @@ class Recorder:
         v[base + _MODEL_TOOK_SUM] += took
         if x.stream and x.first_byte is not None:
             self._observe(base + _CHUNK, f.GEN_AI_FIRST_CHUNK, x.first_byte - x.started)
+
+
+class _Store:
+    """From a store's totals to counters that go on over reloads and restarts."""
+
+    _MODES = ("memory", "shared", "local", "closed", "open")
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._row = recorder.row
+        self._token: object = None
+        self._seen: dict[int, float] = {}
+
+    def tell(self, v: memoryview[float], token: object, state: StoreState) -> None:
+        if token is not self._token:
+            self._token, self._seen = token, {}
+        now = self._row(f.STORE_NOW)
+        v[now], v[now + 1], v[now + 2] = float(state.up), float(state.keys), float(state.shares)
+        for mode in self._MODES:
+            v[self._row(f.STORE_MODE, mode)] = float(mode == state.mode)
+        totals = self._row(f.STORE)
+        for n, total in enumerate((state.outages, state.evicted, state.dropped, state.unsure)):
+            self._add(v, totals + n, total)
+        for reason, total in state.errors.items():
+            self._add(v, self._row(f.STORE_ERROR, reason), total)
+        for mode, total in state.instead.items():
+            self._add(v, self._row(f.STORE_INSTEAD, mode), total)
+
+    def _add(self, v: memoryview[float], slot: int, total: float) -> None:
+        v[slot] += total - self._seen.get(slot, 0.0)
+        self._seen[slot] = total
 
 
 def _sane(tokens: int) -> int:

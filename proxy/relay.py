@@ -22,6 +22,7 @@ from proxy.faults import Fault, render, shape_of
 from proxy.forms import Form
 from proxy.incoming import Incoming
 from proxy.outgoing import Upload, outgoing, request_head
+from proxy.places import Lease, turn
 from proxy.reply import answer
 from proxy.routes import Route, match
 from proxy.runtime import Runtime
@@ -114,7 +115,7 @@ class Work:
         self.hide_usage = False  # we have asked for the chunk with the token counts, the client has not
         self.skip = -1  # the last event of a stored stream that the client has already
         self.up: BackendConnection | None = None
-        self.lease: Backend | None = None
+        self.lease: Lease | Backend | None = None
         self.led: set[Channel] = set()  # channels of the reply whose gates know what stands in front
         x.route = self.route.name
         x.dialect = self.route.dialect.name
@@ -151,7 +152,10 @@ class Work:
     async def _first_reply(self, choices: list[Candidate], body: bytes | None) -> Reply:
         """Try the candidates in turn until one gives a reply's head. Raises the last Fault."""
         x = self.x
+        rest = list(choices) if self.runtime.bounded else None
         for left, candidate in zip(range(len(choices) - 1, -1, -1), choices, strict=True):
+            if rest is not None:
+                candidate, self.lease = await self._turn(rest)
             backend = self.runtime.backends[candidate.backend]
             attempt = Attempt(backend.name, self.clock(), candidate.model)
             x.attempts.append(attempt)
@@ -160,8 +164,9 @@ class Work:
             if candidate.model is not None and isinstance(self.doc, dict):
                 doc = {**self.doc, "model": candidate.model}
                 sent = jsonio.encode(doc) if self.form is None else self.form.encode(doc)
-            self.lease = backend
-            backend.in_flight += 1
+            if rest is None:
+                self.lease = backend
+                backend.in_flight += 1
             try:
                 reply = await self._attempt(backend, attempt, sent)
             except Fault as fault:
@@ -179,6 +184,17 @@ class Work:
                 self._observe(attempt)
                 return reply
         raise Fault(Kind.BACKEND_UNAVAILABLE)
+
+    async def _turn(self, rest: list[Candidate]) -> tuple[Candidate, Lease | Backend]:
+        """Of those that are left the first with room; a client that waits for "100 Continue" does not wait for that, too."""
+        timer: asyncio.TimerHandle | None = None
+        if self.incoming.head.expect == b"100-continue" and not self.incoming.complete:
+            timer = self.loop.call_later(CONTINUE_AFTER, self.conn.interim, 100, b"Continue", [])
+        try:
+            return await turn(self.x, rest, self.runtime.backends, self.incoming.head.upgrade is not None)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _observe(self, attempt: Attempt) -> None:
         attempt.head_after = self.clock() - attempt.started
@@ -253,4 +269,4 @@ class Work:
             up.discard()
         lease, self.lease = self.lease, None
         if lease is not None:
-            lease.in_flight -= 1
+            lease.give_back()

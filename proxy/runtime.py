@@ -62,10 +62,11 @@ class Runtime:
         self.keyless = asked is not None and not asked.pass_through
         """Callers' keys are for us, and no backend gets to see them."""
         self.candidates = candidates(self.backends, None)
+        self.bounded = any(b.places is not None for b in self.backends.values())
         self.maps_models = any(b.settings.models for b in self.backends.values())
         self.plans: dict[str, Plan] = {r.name: compile_plan(self.steps, facts(r), hooks) for r in ROUTES}
         self.in_flight = 0
-        self.gated: WeakSet[GatedStreamPump] = WeakSet()  # streams under way, for their heartbeats
+        self.gated: set[GatedStreamPump] = set()  # streams under way, for their heartbeats
         self.judging: WeakSet[GatedStreamPump] = WeakSet()  # those of them whose gates have to ask somebody
 
     async def prepare(self) -> None:
@@ -83,6 +84,9 @@ class Runtime:
             except (OSError, ValueError) as error:
                 await self.close(keep=before)
                 raise PrepareError("callers", error) from None
+        for name, backend in self.backends.items():  # the last thing: from here on this runtime is the one in force
+            if before is not None and name in before.backends:
+                backend.take_over(before.backends[name])
 
     async def close(self, keep: Runtime | None = None) -> None:
         """Release policies, and the store and connections of backends that ``keep`` does not go on using."""
@@ -97,9 +101,13 @@ class Runtime:
 
     def sweep(self, now: float) -> None:
         for backend in self.backends.values():
-            backend.pool.sweep(now)
+            backend.sweep(now)
         for pump in list(self.judging):
             pump.tick()
+
+    def refuse_waiting(self) -> int:
+        """Send away the requests that wait for a place at a backend; returns how many."""
+        return sum(backend.refuse_waiting() for backend in self.backends.values())
 
     def beat(self, now: float) -> None:
         """Called about once a second: comments for clients whose text is held."""

@@ -20,6 +20,8 @@ from proxy.tcp import peer_left
 
 #: Seconds between "no new connections" and closing the idle ones, at a drain.
 GRACE = 0.3
+#: Seconds in which those who are refused at the end of a drain get their answers.
+LAST_WORDS = 0.1
 
 Handler = Callable[[ClientConnection, Incoming], Coroutine[Any, Any, None]]
 
@@ -45,6 +47,8 @@ class Server:
         self.unread: set[ClientConnection] = set()  # those of which we do not read for the moment
         self.tasks: set[asyncio.Task[None]] = set()
         self.draining = False
+        #: Called when a drain's time is up, before what still runs is cut off; returns to how many it has given an answer.
+        self.last_call: Callable[[], int] = int
         self._servers: list[asyncio.AbstractServer] = []
         self._deadline = inf
         self._loop = asyncio.get_running_loop()
@@ -100,6 +104,8 @@ class Server:
         while self.tasks and (left := self._deadline - self._loop.time()) > 0:
             await asyncio.wait(set(self.tasks), timeout=min(0.2, left))
         clean = not self.tasks
+        if self.tasks and self.last_call():
+            await asyncio.sleep(LAST_WORDS)
         for connection in list(self.connections):
             if connection.current is not None:
                 connection.abort()

@@ -117,6 +117,45 @@ class BackendTls(Record):
         return self
 
 
+Weight = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+
+
+def parse_priority(value: str) -> str:
+    """What a request's class is read from; ValueError on anything else."""
+    kind, colon, name = value.partition(":")
+    if value not in ("caller", "tenant", "route") and not (kind in ("label", "claim", "header") and colon and name):
+        raise ValueError("write label:NAME, claim:NAME, header:NAME, caller, tenant or route")
+    return value
+
+
+Priority = Annotated[
+    str,
+    AfterValidator(parse_priority),
+    WithJsonSchema({"type": "string", "pattern": r"^(caller|tenant|route|(label|claim|header):.+)$"}),
+]
+
+
+class Queue(Record):
+    """Requests that wait while a backend works on as many as `max_in_flight` lets it. docs/queue.md tells in which order."""
+
+    size: int = Field(default=1000, ge=1, le=1_000_000)
+    """How many may wait, per worker. One more gets 503, or takes the room of a caller that has more in it."""
+    per_caller: int = Field(default=0, ge=0)
+    """How many of one caller may wait; 0: no bound of its own."""
+    timeout: Duration = Field(default=30.0, gt=0)
+    """Who has waited this long gets 503."""
+    fair_by: Literal["caller", "tenant", "address"] = "caller"
+    """Whose requests take turns with the others'. Callers without a name are told apart by their address."""
+    priority: Priority | None = Field(default=None, examples=["label:priority"])
+    """Where a request's class is read: ``label:NAME`` (a policy has written it), ``claim:NAME`` (of the caller's token),
+    ``header:NAME`` (the client chooses), ``caller``, ``tenant`` or ``route``."""
+    classes: dict[str, Weight] = Field(default={}, max_length=64, examples=[{"interactive": 10, "batch": 1}])
+    """Classes and their weights: shares of the backend's time while all of them have requests that wait. ``*`` is everybody
+    else's, with 1 unless it says otherwise."""
+    deadline: list[str] = ["X-Request-Timeout", "X-Stainless-Read-Timeout"]
+    """Header fields in which a client may say for how many seconds it waits for a reply; it waits here no longer than that."""
+
+
 class Backend(Record):
     """One OpenAI-compatible server."""
 
@@ -130,6 +169,11 @@ class Backend(Record):
     """Model names asked for here, and the names to send there; ``*`` stands for any other."""
     max_connections: int = Field(default=4096, ge=1)
     """Open connections to this backend, per worker."""
+    max_in_flight: int = Field(default=0, ge=0)
+    """Requests that it works on at once, per worker, each counted to its reply's last byte; 0 means no bound. GET, HEAD, OPTIONS
+    and DELETE are not counted, but for WebSockets."""
+    queue: Queue | None = None
+    """Where requests wait when there are ``max_in_flight``; without it they get 503."""
     keepalive: Duration = 4.0
     """Close idle connections after this; keep it below the backend's own (vLLM: 5 s)."""
     timeouts: Timeouts = Timeouts()

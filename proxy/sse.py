@@ -29,15 +29,17 @@ class EventTooLarge(Exception):
 
 class Event:
     """One event. raw: its bytes, empty line included. data: the ``data:`` lines joined by LF, None without any.
-    event: the last ``event:`` value or None. has_id: an ``id:`` field was there."""
+    event: the last ``event:`` value or None. has_id: an ``id:`` field was there. odd: a line was no field of the grammar
+    and no comment: readers of event streams pass it over, those who take the body for something else do not."""
 
-    __slots__ = ("data", "event", "has_id", "raw")
+    __slots__ = ("data", "event", "has_id", "odd", "raw")
 
-    def __init__(self, raw: bytes, data: bytes | None, event: bytes | None, has_id: bool) -> None:
+    def __init__(self, raw: bytes, data: bytes | None, event: bytes | None, has_id: bool, odd: bool = False) -> None:
         self.raw = raw
         self.data = data
         self.event = event
         self.has_id = has_id
+        self.odd = odd
 
     def __repr__(self) -> str:
         return f"Event(event={self.event!r}, raw={len(self.raw)} bytes, id={self.has_id})"
@@ -57,7 +59,7 @@ def parse(raw: bytes) -> Event:
                 return Event(raw, raw[at + 7 : end], raw[7:at], False)
     data: list[bytes] = []
     name: bytes | None = None
-    has_id = False
+    has_id = odd = False
     for line in _LINE.split(raw[3:] if raw.startswith(_BOM) else raw):
         key, _, value = line.partition(b":")
         if value.startswith(b" "):
@@ -68,7 +70,9 @@ def parse(raw: bytes) -> Event:
             name = value
         elif key == b"id":
             has_id = True
-    return Event(raw, b"\n".join(data) if data else None, name, has_id)
+        elif key and key != b"retry":
+            odd = True
+    return Event(raw, b"\n".join(data) if data else None, name, has_id, odd)
 
 
 def reframe(raw: bytes, data: bytes) -> bytes:
@@ -101,7 +105,7 @@ class Splitter:
     """Cuts a stream into events. cap: bytes that one event may have. go_on: hand an event above the cap on in
     pieces (:class:`Oversize`), until it ends, instead of raising EventTooLarge."""
 
-    __slots__ = ("_buffer", "_cap", "_from", "_go_on", "_skip_lf", "_skipping", "_tail")
+    __slots__ = ("_buffer", "_cap", "_from", "_go_on", "_skip_lf", "_skipping", "_tail", "idle")
 
     def __init__(self, cap: int = MAX_EVENT, *, go_on: bool = False) -> None:
         self._cap = cap
@@ -111,11 +115,8 @@ class Splitter:
         self._skip_lf = False  # the last event ended in CR: a first LF still belongs to it
         self._skipping = False  # inside an event above the cap
         self._tail = b""  # its last bytes: its end may be cut anywhere
-
-    @property
-    def idle(self) -> bool:
+        self.idle = True
         """True between two events: what comes next begins one."""
-        return not self._buffer and not self._skip_lf and not self._skipping
 
     def rest(self) -> bytes:
         """The bytes of the last, incomplete event that have not been handed out."""
@@ -126,6 +127,7 @@ class Splitter:
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._from = 0
+        self.idle = not self._skip_lf and not self._skipping
         return rest
 
     def feed(self, data: bytes) -> list[Event]:
@@ -138,15 +140,16 @@ class Splitter:
         size = len(data)
         # One whole event a piece is how backends write: about 0.5 us here.
         if (
-            2 < size <= self._cap
+            self.idle
+            and 2 < size <= self._cap
             and data.find(b"\n\n") == size - 2
             and data[0] != 10
             and b"\r" not in data
-            and self.idle
         ):
             out.append(data)
         elif data:
             self._scan(data, out)
+            self.idle = not self._buffer and not self._skip_lf and not self._skipping
         return out
 
     def _scan(self, data: bytes, out: list[bytes]) -> None:
@@ -203,6 +206,7 @@ class Splitter:
             raw = bytes(data[start : start + self._cap + 1])
             self._buffer = bytearray()
             self._from = 0
+            self.idle = True
             raise EventTooLarge(raw)
         out.append(Oversize(data[start:end]))
 

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from proxy import families, tally
+from proxy import blocks, tally
 from proxy.log import Log
 from proxy.settings import Settings
 from proxy.worker import EX_SOFTWARE, VARIABLE, Doors, WorkerContext, bind, inherited
@@ -88,7 +88,7 @@ class Supervisor:
         self._kill = asyncio.Event()
         self._code = EX_OK
         self._directory = tally.run_directory()
-        self._tally = tally.Tally(tally.path_of(self._directory, "supervisor"), families.GAUGES)
+        self._tally = tally.Tally(tally.path_of(self._directory, "supervisor"), blocks.GAUGES)
         # Held open by the parent alone: workers see its end when the parent dies, however that happens.
         self._alive = os.pipe()
 
@@ -147,7 +147,7 @@ class Supervisor:
 
     async def _keep(self, worker: _Worker) -> None:
         """Keep one place filled until the stop."""
-        restarts = self._tally.row(families.RESTART.name, families.RESTART.size, (str(worker.index),))
+        restarts = self._tally.row(blocks.RESTART.name, blocks.RESTART.size, (str(worker.index),))
         while not self._asked.is_set():
             started = time.monotonic()
             try:

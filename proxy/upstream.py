@@ -35,8 +35,10 @@ IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
 
 
 class Sink(Protocol):
-    """Takes a reply's body. Every call is synchronous; exactly one of end and lost comes last."""
+    """Takes a reply's body. Every call is synchronous; exactly one of end and lost comes last. ending: the next piece is the
+    last, and ``end`` follows at once."""
 
+    def ending(self) -> None: ...
     def data(self, chunk: bytes) -> None: ...
     def end(self, trailers: Fields) -> None: ...
     def lost(self, fault: Fault) -> None: ...
@@ -212,6 +214,8 @@ class BackendConnection(asyncio.Protocol):
         if pieces:
             chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
+            if self._ended:
+                sink.ending()
             sink.data(chunk)
         if self.sink is not sink:
             return  # the taker has dropped us meanwhile

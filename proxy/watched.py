@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from policies.contract import Usage
-from proxy.dialects.contract import Dialect, StreamCodec, Unreadable, openai_usage
-from proxy.shapes import SHARED, shape
+from proxy.dialects.contract import Dialect, StreamCodec, Unreadable
+from proxy.dialects.usage import openai_usage
+from proxy.shapes import SHARED, quiet, shape
 from proxy.sse import Splitter, parse
 
 __all__ = ["WatchedStream", "watch_whole"]
@@ -43,6 +44,7 @@ class WatchedStream:
         self._splitter = Splitter(_MAX_EVENT, go_on=True)
         self._shapes: list[tuple[bytes, bytes]] = []
         self._tries = _TRIES + 1
+        self._quiets = _TRIES
         self.finishes: dict[int, str] = {}
         self.errors = 0
         self.pieces = 0
@@ -121,11 +123,23 @@ class WatchedStream:
         codec = self._codec
         if codec is None:
             return
+        known = SHARED.find_quiet(raw, codec)
+        if known is not None:
+            codec.skipped(raw, known.choices)
+            codec.ended(known.ends)
+            self.finishes.update(known.finishes)
+            self.finished |= known.terminal
+            return
         try:
             parsed = codec.parse(parse(raw))
         except Unreadable:
             return
         codec.saw(parsed)
+        if self._quiets and not parsed.parts:
+            self._quiets -= 1
+            known = quiet(raw, parsed, codec)
+            if known is not None:
+                SHARED.add_quiet(known, codec)
         self.errors += parsed.error
         self.finished |= parsed.terminal
         choices = parsed.doc.get("choices") if parsed.doc is not None else None

@@ -82,6 +82,17 @@ class ReplyWriter(asyncio.Protocol):
         self.head_sent = True
         self._reply_head = b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (status, reason, lines(fields), framing)
 
+    def cork(self) -> None:
+        """The body's end is here: what is written until ``end`` leaves with it, in one system call."""
+        if self._reply_framing == "chunked":
+            self._reply_framing = "corked"
+
+    def uncork(self) -> None:
+        """The end has to wait after all: send what has been written."""
+        if self._reply_framing == "corked":
+            self._reply_framing = "chunked"
+            self.flush()
+
     def flush(self) -> None:
         """Send the head now, when no piece of the body has taken it along."""
         head, self._reply_head = self._reply_head, b""
@@ -102,6 +113,13 @@ class ReplyWriter(asyncio.Protocol):
                 return
         elif framing == "length":
             self._reply_left -= len(data)
+        elif framing == "corked" and len(data) < _BIG:
+            self._reply_head += b"%x\r\n%b\r\n" % (len(data), data)
+            return
+        elif framing == "corked":
+            self.uncork()
+            self.write(data)
+            return
         elif framing == "none":
             return
         head = self._reply_head
@@ -114,7 +132,7 @@ class ReplyWriter(asyncio.Protocol):
         """The reply is complete; the connection goes on to the next request, or closes."""
         if self.closed:
             return
-        if self._reply_framing == "chunked":
+        if self._reply_framing == "chunked" or self._reply_framing == "corked":
             last = b"0\r\n%b\r\n" % lines(trailers) if trailers else b"0\r\n\r\n"
             self.transport.write(self._reply_head + last if self._reply_head else last)
             self._reply_head = b""
@@ -158,4 +176,4 @@ class ReplyWriter(asyncio.Protocol):
     @property
     def may_add(self) -> bool:
         """The reply's length was not announced: bytes of our own may follow the backend's."""
-        return self._reply_framing in ("chunked", "close")
+        return self._reply_framing in ("chunked", "corked", "close")

@@ -22,16 +22,20 @@ LEASE_TTL = 60.0
 
 
 class Held:
-    """What one exchange has taken. counting: by which limits."""
+    """What one exchange has taken. counting: by which limits. lease: the id of its slots, empty where it can have none."""
 
-    __slots__ = ("cost", "counting", "leases", "parts", "taken")
+    __slots__ = ("cost", "counting", "lease", "parts", "taken")
 
-    def __init__(self, counting: Counting, cost: Cost, parts: list[Part], taken: Taken) -> None:
+    def __init__(self, counting: Counting, cost: Cost, parts: list[Part], taken: Taken, lease: str = "") -> None:
         self.counting = counting
+        self.lease = lease
         self.cost = cost
         self.parts = parts
         self.taken = taken
-        self.leases = [part for part in parts if type(part) is Lease] if counting.holds else []
+
+    @property
+    def leases(self) -> list[Lease]:
+        return [part for part in self.parts if type(part) is Lease]
 
 
 class Counting:
@@ -82,12 +86,16 @@ class Counting:
         """What is to be settled: the difference to what was reserved, and the slots."""
         out: list[Part] = []
         for limit, part in zip(limits, held.parts, strict=True):
-            if type(part) is Lease:
+            kind = type(part)
+            if kind is Lease:
                 out.append(part)
-            elif limit.spends:
-                difference = self.amount(limit, x, spent) - part.cost  # type: ignore[union-attr]
-                if difference:
-                    out.append(type(part)(part[0], difference, *part[2:]))  # type: ignore[arg-type]
+                continue
+            if limit.measure == "requests":
+                continue
+            key, cost, most, *rest = part
+            difference = self.amount(limit, x, spent) - cost  # type: ignore[operator]
+            if difference:
+                out.append(kind(key, difference, most, *rest))  # type: ignore[arg-type]
         return out
 
     def completion(self, x: Exchange, limits: Sequence[Limit], held: Held) -> float:

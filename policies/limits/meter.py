@@ -55,7 +55,7 @@ class Meter:
         """What to set aside for a request: its body's size tells of the prompt; the completion is what the request allows, or
         what this model usually gives, times the completions asked for."""
         known = self._models.get(x.model_asked or "")
-        prompt = x.bytes_in * (known.per_byte if known is not None else PER_BYTE)
+        prompt = x.text_in * (known.per_byte if known is not None else PER_BYTE)
         if x.dialect not in GENERATES:
             return Cost(prompt, 0.0)
         if x.tokens_asked is not None:
@@ -79,7 +79,7 @@ class Meter:
 
     def _learn(self, x: Exchange) -> None:
         usage, name = x.usage, x.model_asked or ""
-        if usage is None or not x.bytes_in:
+        if usage is None or not x.text_in:
             return
         known = self._models.get(name)
         if known is None:
@@ -87,7 +87,7 @@ class Meter:
                 return  # names come from callers
             known = self._models[name] = _Learnt()
         if usage.prompt:
-            known.per_byte += _WEIGHT * (min(max(usage.prompt / x.bytes_in, 0.01), 2.0) - known.per_byte)
+            known.per_byte += _WEIGHT * (min(max(usage.prompt / x.text_in, 0.01), 2.0) - known.per_byte)
         if usage.completion and x.fault is None:
             each = usage.completion / x.times
             known.completion = each if known.completion is None else known.completion + _WEIGHT * (each - known.completion)

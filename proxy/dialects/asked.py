@@ -14,11 +14,12 @@ _MOST = 1 << 31  # what is more is no bound
 
 
 def tokens(doc: Any) -> int | None:
-    """The bound on completion tokens, the lowest of those it names; None where it names none that makes sense."""
+    """The bound on completion tokens, the highest of those it names, since backends differ in which one counts; None where it
+    names none that makes sense."""
     if not isinstance(doc, dict):
         return None
     found = [v for key in _BOUNDS if type(v := doc.get(key)) is int and 0 <= v < _MOST]
-    return min(found) if found else None
+    return max(found) if found else None
 
 
 def completions(doc: Any) -> int:

@@ -6,18 +6,30 @@ with choices; OpenAI streams transcript.text.delta and transcript.text.done.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment
 from proxy.dialects.choices import ChoicesCodec
-from proxy.dialects.contract import ALL, Dialect, Parsed, Part, Row, StreamCodec, Unreadable, openai_usage
+from proxy.dialects.contract import ALL, Dialect, Parsed, Part, Path, Row, StreamCodec, Unreadable
 from proxy.dialects.finder import Finder
 from proxy.dialects.forms import find_form
-from proxy.dialects.leaves import spelt
+from proxy.dialects.leaves import loose, spelt, strings
+from proxy.dialects.usage import openai_usage
 from proxy.sse import Event
 
 _LISTS = (("segments", "text"), ("words", "word"))
+_META = frozenset(("type", "language", "duration", "task", "usage", "logprobs", "error"))
+_REPLY = _META | {"text", "segments", "words"}
+_EVENTS = {
+    "transcript.text.delta": _META | {"delta"},
+    "transcript.text.done": _META | {"text"},
+    "transcript.text.segment": _META | {"text"},
+}
+_ROW = {"segments": frozenset(("text", "tokens")), "words": frozenset(("word",))}
+# Scripts without spaces between words: Thai to Myanmar, Khmer, and those of Chinese and Japanese.
+_UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
 class Transcription(Dialect):
@@ -32,11 +44,14 @@ class Transcription(Dialect):
     rows: ClassVar[tuple[Row, ...]] = (
         Row("text", "text; the body when it is not JSON (text, srt, vtt)", "transcript.text.delta"),
         Row("content", "", "choices[].delta.content"),
-        Row("segments", "segments[].text", "transcript.text.segment"),
-        Row("words", "words[].word, one text joined by spaces", ""),
+        Row("segments", "segments[].text, one text, with spaces between them", "transcript.text.segment"),
+        Row("words", "words[].word, one text, with spaces between them", ""),
+        Row("other", "any other text of the reply", "any other text of an event"),
     )
     notes: ClassVar[tuple[str, ...]] = (
         "transcript.text.done repeats the text: it gets the same replacements",
+        "words, logprobs and the tokens of segments are dropped where the text was changed",
+        "subtitles (srt, vtt) are read as they stand, so a phrase over two of them is not found",
     )
 
     def request(self, doc: Any) -> tuple[list[Segment], list[str]]:
@@ -53,15 +68,25 @@ class Transcription(Dialect):
         for name, key in _LISTS:
             rows = doc.get(name)
             for n, row in enumerate(rows if isinstance(rows, list) else ()):
-                if isinstance(row, dict) and isinstance(row.get(key), str):
-                    parts.append(Part(Channel(0, name), row[key], (name, n, key)))
+                if not isinstance(row, dict):
+                    parts += [Part(_OTHER, text, at, "whole") for at, text in strings(row, (name, n))]
+                    continue
+                if isinstance(row.get(key), str):
+                    parts += _row(name, row[key], (name, n), key)
+                parts += [Part(_OTHER, text, at, "whole") for at, text in loose(row, _ROW[name], (name, n))]
+        parts += [Part(_OTHER, text, at, "whole") for at, text in loose(doc, _REPLY)]
         return parts
 
     def scrub_whole(self, doc: Any, changed: set[Channel]) -> None:
         doc.pop("logprobs", None)
-        for row in doc.get("segments") or ():
-            if isinstance(row, dict):
-                row.pop("tokens", None)
+        if any(channel.field != "words" for channel in changed):
+            doc.pop("words", None)  # the same text, cut in a way in which a match may not show
+        for name, key in _LISTS:
+            rows = doc.get(name)
+            for row in rows if isinstance(rows, list) else ():
+                if isinstance(row, dict):
+                    row.pop("tokens", None)
+                    _close_gap(row, key)
 
     def cut_whole(self, doc: Any, cuts: dict[int, tuple[str, str | None]]) -> Any:
         return {"text": cuts[min(cuts)][1] or ""}
@@ -74,6 +99,26 @@ class Transcription(Dialect):
             return body.decode()
         except UnicodeDecodeError:
             return None
+
+
+_OTHER = Channel(0, "other")
+
+
+_GAP = "\0gap"  # where a replacement is written that begins in the space between two rows
+
+
+def _row(field: str, text: str, path: Path, key: str) -> list[Part]:
+    """A word or a segment as it stands in the whole text: with a space behind it, unless it brings its own or needs none."""
+    parts = [Part(Channel(0, field), text, (*path, key))]
+    if text and not text[0].isspace() and not text[-1].isspace() and not _UNSPACED.match(text[-1]):
+        parts.append(Part(Channel(0, field), " ", (*path, _GAP)))
+    return parts
+
+
+def _close_gap(row: dict[str, Any], key: str) -> None:
+    gap = row.pop(_GAP, "").strip(" ")
+    if gap:
+        row[key] += gap
 
 
 class TranscriptionCodec(ChoicesCodec):
@@ -101,8 +146,10 @@ class TranscriptionCodec(ChoicesCodec):
             parsed.usage = openai_usage(doc.get("usage"))
             parsed.terminal = True
             parsed.ends.append(ALL)
-        else:
-            self._add(parsed, doc, "segments", "text")
+        elif isinstance(doc.get("text"), str) and doc["text"]:
+            parsed.parts += _row("segments", doc["text"], (), "text")
+        known = _EVENTS.get(kind, _META)
+        parsed.parts += [Part(_OTHER, text, at, "whole") for at, text in loose(doc, known)]
         parsed.simple = kind == "transcript.text.delta" and len(parsed.parts) == 1 and not doc.get("logprobs")
         parsed.copies = bool(doc.get("logprobs")) and (
             not parsed.parts or spelt(doc["logprobs"]) != parsed.parts[0].text
@@ -111,8 +158,11 @@ class TranscriptionCodec(ChoicesCodec):
 
     def _add(self, parsed: Parsed, doc: dict[str, Any], field: str, key: str, *, repeat: bool = False) -> None:
         text = doc.get(key)
-        if isinstance(text, str) and text:
-            parsed.parts.append(Part(Channel(0, field), text, (key,), "repeat" if repeat else "text"))
+        if isinstance(text, str):
+            if text:
+                parsed.parts.append(Part(Channel(0, field), text, (key,), "repeat" if repeat else "text"))
+        elif text is not None:
+            raise Unreadable("a text that is not a string")
 
     def saw(self, parsed: Parsed) -> None:
         super().saw(parsed)
@@ -125,6 +175,7 @@ class TranscriptionCodec(ChoicesCodec):
     ) -> None:
         super().scrub(doc, parsed, texts, drop=drop, unfinished=unfinished)
         doc.pop("logprobs", None)
+        _close_gap(doc, "text")
 
     def cut(self, message: str | None, *, include_usage: bool) -> bytes:
         if not self._typed:

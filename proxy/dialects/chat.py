@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment
-from proxy.dialects.choices import ChatCodec, choice_index, choice_parts, choices_of, scrub_choice, top_parts
+from proxy.dialects.choices import ChatCodec, choice_index, choices_of, scrub_choice, whole_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
 from proxy.dialects.finder import METADATA, TRUST, Finder, trust_of
 from proxy.dialects.leading import of_chat
@@ -124,7 +124,9 @@ class Chat(Dialect):
     )
     notes: ClassVar[tuple[str, ...]] = (
         "logprobs, token_ids and stop_reason of a choice leave with the text they spell: dropped where that text was changed",
-        "token_ids, and logprobs that are out of step with their text, are dropped from every event of a gated stream",
+        "token_ids, and logprobs that are out of step with their text, are dropped from every event of a gated stream; in a "
+        "whole reply such logprobs are read as text",
+        "alternatives in top_logprobs were not said, and are not read",
         "prompt_text, prompt_token_ids and prompt_logprobs repeat the request, not the reply: not read",
         "continue_final_message, prefix and partial: the last message is left context, so a value half in it is found",
     )
@@ -141,11 +143,7 @@ class Chat(Dialect):
         return of_chat(doc, channel)
 
     def parts(self, doc: Any) -> list[Part]:
-        parts: list[Part] = []
-        for n, choice in enumerate(choices_of(doc)):
-            choice_parts(parts, choice, choice_index(choice, n), ("choices", n))
-        top_parts(parts, doc)
-        return parts
+        return whole_parts(doc)
 
     def scrub_whole(self, doc: Any, changed: set[Channel]) -> None:
         touched = {channel.choice for channel in changed}

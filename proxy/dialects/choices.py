@@ -12,22 +12,13 @@ from typing import Any, ClassVar
 
 from policies.contract import Channel
 from proxy import jsonio
-from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event, openai_usage
-from proxy.dialects.leaves import SKIP, loose, spelt, strings
+from proxy.dialects.choice_text import BASE, choice_parts, top_parts
+from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event
+from proxy.dialects.leaves import respelt, spelt
+from proxy.dialects.usage import openai_usage
 from proxy.sse import Event, parse
 
 _DONE = b"data: [DONE]\n\n"
-_BASE = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
-# The keys of a chunk or reply and of a choice that hold no text of the model: OpenAI's, Azure's, vLLM's, SGLang's.
-_TOP = frozenset((
-    *_BASE, "choices", "usage", "error", "obfuscation", "provider", "prompt_filter_results", "prompt_text",
-    "prompt_token_ids", "prompt_logprobs", "prompt_routed_experts", "kv_transfer_params", "metrics", "request_id",
-))  # fmt: skip
-_CHOICE = frozenset((
-    "index", "delta", "message", "text", "logprobs", "finish_reason", "native_finish_reason", "stop_reason", "matched_stop",
-    "token_ids", "tokens", "hidden_states", "routed_experts", "prompt_token_ids", "prompt_logprobs",
-    "content_filter_results", "content_filter_result", "content_filter_offsets",
-))  # fmt: skip
 _COPIES = ("token_ids", "tokens", "hidden_states", "routed_experts")
 
 
@@ -46,6 +37,8 @@ class ChoicesCodec(StreamCodec):
 
     def parse(self, event: Event) -> Parsed:
         data = event.data
+        if event.odd:
+            raise Unreadable("a line that is no field of an event")
         if not data:
             return Parsed(None)
         if data.startswith(b"[DONE]"):
@@ -106,7 +99,7 @@ class ChoicesCodec(StreamCodec):
         doc = parsed.doc
         if doc is not None:
             if not self._base and not self._first and "id" in doc:
-                self._base = {k: doc[k] for k in _BASE if k in doc}
+                self._base = {k: doc[k] for k in BASE if k in doc}
             if parsed.usage is not None:
                 self._counts = doc["usage"]
             if parsed.parts:
@@ -140,11 +133,15 @@ class ChoicesCodec(StreamCodec):
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         """A chunk of our own under the reply's id."""
+        base = self.told() or {"id": "", "object": self.object, "created": 0, "model": ""}
+        return json_event({**base, "choices": choices, **more})
+
+    def told(self) -> dict[str, Any]:
+        """What all chunks say alike; empty before the first."""
         if self._first and not self._base:
             doc = jsonio.decode_reply(parse(self._first).data or b"")
-            self._base = {k: doc[k] for k in _BASE if k in doc}
-        base = self._base or {"id": "", "object": self.object, "created": 0, "model": ""}
-        return json_event({**base, "choices": choices, **more})
+            self._base = {k: doc[k] for k in BASE if k in doc}
+        return self._base
 
     def piece(self, index: int, text: str | None, finish: str | None) -> dict[str, Any]:
         """One choice of a chunk of our own."""
@@ -172,109 +169,49 @@ class ChoicesCodec(StreamCodec):
 class ChatCodec(ChoicesCodec):
     """A stream of chat chunks."""
 
+    quiet = True
+
 
 class CompletionsCodec(ChoicesCodec):
     """A stream of text completions."""
 
     field = "text"
+    quiet = True
     object = "text_completion"
 
     def piece(self, index: int, text: str | None, finish: str | None) -> dict[str, Any]:
         return {"index": index, "text": text or "", "logprobs": None, "finish_reason": finish}
 
 
-def top_parts(parts: list[Part], doc: dict[str, Any]) -> None:
-    """Text of a chunk or reply outside its choices, where nobody expects any."""
-    if not doc.keys() <= _TOP:
-        parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in loose(doc, _TOP)]
-
-
-def choice_parts(parts: list[Part], choice: dict[str, Any], index: int, path: Path) -> None:
-    """The text of one choice: of a completion, of a chat, and under keys that nobody knows."""
-    text = choice.get("text")
-    if isinstance(text, str):
-        if text:
-            parts.append(Part(Channel(index, "text"), text, (*path, "text")))
-    elif text is not None:
-        raise Unreadable("a text that is not a string")
-    message_parts(parts, choice, index, path)
-    if not choice.keys() <= _CHOICE:
-        parts += [Part(Channel(index, "other"), text, at, "whole") for at, text in loose(choice, _CHOICE, path)]
-
-
-def message_parts(parts: list[Part], choice: dict[str, Any], index: int, path: Path) -> None:
-    """The text of a chat choice's ``delta`` or ``message``: every string that is not a known identifier, whatever its
-    name, so that a backend's own field is not a way around the gates."""
-    for holder in ("delta", "message"):
-        message = choice.get(holder)
-        if message is None:
-            continue
-        if not isinstance(message, dict):
-            raise Unreadable("a message that is not an object")
-        for key, value in message.items():
-            at = (*path, holder, key)
-            if isinstance(value, str):
-                if value and key not in SKIP:
-                    parts.append(Part(Channel(index, key), value, at))
-            elif not value or key in SKIP:
-                continue
-            elif key == "tool_calls":
-                _calls(parts, value, index, at)
-            elif key == "function_call":
-                _call(parts, value, index, -1, at, "function_call")
-            elif key == "audio" and isinstance(value, dict) and isinstance(value.get("transcript"), str):
-                if value["transcript"]:
-                    parts.append(Part(Channel(index, "transcript"), value["transcript"], (*at, "transcript")))
-            else:
-                parts += [Part(Channel(index, key), text, where) for where, text in strings(value, at)]
-
-
-def _calls(parts: list[Part], calls: Any, index: int, path: Path) -> None:
-    if not isinstance(calls, list):
-        raise Unreadable("tool calls that are not a list")
-    for n, call in enumerate(calls):
-        if not isinstance(call, dict):
-            raise Unreadable("a tool call that is not an object")
-        tool = call.get("index")
-        tool = tool if type(tool) is int and tool >= 0 else n
-        for kind, value in call.items():
-            if kind in SKIP or value is None:
-                continue
-            _call(parts, value, index, tool, (*path, n, kind), "arguments")
-
-
-def _call(parts: list[Part], call: Any, index: int, tool: int, path: Path, field: str) -> None:
-    if not isinstance(call, dict):
-        parts += [Part(Channel(index, "other", tool), text, where, "whole") for where, text in strings(call, path)]
-        return
-    for key, value in sorted(call.items(), key=_name_first) if "name" in call else call.items():
-        at = (*path, key)
-        if value in (None, "") or key in SKIP:
-            continue
-        if key == "arguments":
-            if isinstance(value, str):
-                parts.append(Part(Channel(index, field, tool), value, at))
-            else:
-                parts.append(Part(Channel(index, field, tool), jsonio.encode(value).decode(), at, "whole", True))
-        elif key == "input" and isinstance(value, str):
-            parts.append(Part(Channel(index, "input", tool), value, at))
-        elif key == "name" and isinstance(value, str):
-            parts.append(Part(Channel(index, "name", tool), value, at, "whole"))
-        else:
-            parts += [Part(Channel(index, "other", tool), text, where, "whole") for where, text in strings(value, at)]
-
-
-def _name_first(item: tuple[str, Any]) -> bool:
-    """Whom a call is for is known before its arguments are judged."""
-    return item[0] != "name"
+def whole_parts(doc: Any) -> list[Part]:
+    """The text of a whole reply with choices. Log-probabilities that spell another text than the choice has (reasoning that
+    the backend leaves out, a stop string) are text of their own. Raises Unreadable."""
+    parts: list[Part] = []
+    for n, choice in enumerate(choices_of(doc)):
+        first, index = len(parts), choice_index(choice, n)
+        choice_parts(parts, choice, index, ("choices", n))
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict):
+            at = ("choices", n, "logprobs")
+            channel = Channel(index, "text" if "text" in choice else "content")
+            texts = respelt(_rows(logprobs), "".join(p.text for p in parts[first:]))
+            parts += [Part(channel, text, at, "whole") for text in texts]
+    top_parts(parts, doc)
+    return parts
 
 
 def _spelt(logprobs: Any) -> str | None:
     if not isinstance(logprobs, dict):
         return None
+    return spelt(_rows(logprobs))
+
+
+def _rows(logprobs: dict[str, Any]) -> Any:
+    """The tokens of a choice's logprobs: of a completion, or of a chat; no list where that cannot be told."""
     if "tokens" in logprobs:
-        return spelt(logprobs["tokens"])
-    return spelt([*(logprobs.get("content") or ()), *(logprobs.get("refusal") or ())])
+        return logprobs["tokens"]
+    lists = [logprobs.get(key) or [] for key in ("content", "refusal")]
+    return [row for rows in lists for row in rows] if all(isinstance(rows, list) for rows in lists) else None
 
 
 def filter_results(reason: str) -> dict[str, Any]:

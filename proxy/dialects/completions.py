@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from policies.contract import Channel, Segment
-from proxy.dialects.choices import CompletionsCodec, choice_index, choice_parts, choices_of, scrub_choice, top_parts
+from proxy.dialects.choices import CompletionsCodec, choice_index, choices_of, scrub_choice, whole_parts
 from proxy.dialects.contract import Dialect, Part, Row, StreamCodec
 from proxy.dialects.finder import Finder
 from proxy.dialects.leading import of_completions
@@ -52,11 +52,7 @@ class Completions(Dialect):
         return of_completions(doc, channel)
 
     def parts(self, doc: Any) -> list[Part]:
-        parts: list[Part] = []
-        for n, choice in enumerate(choices_of(doc)):
-            choice_parts(parts, choice, choice_index(choice, n), ("choices", n))
-        top_parts(parts, doc)
-        return parts
+        return whole_parts(doc)
 
     def scrub_whole(self, doc: Any, changed: set[Channel]) -> None:
         touched = {channel.choice for channel in changed}

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from policies.contract import Channel, Segment, Usage
 from proxy import jsonio
+from proxy.dialects.usage import merge
 from proxy.sse import Event, reframe
 
 __all__ = [
@@ -101,6 +102,9 @@ class StreamCodec:
     field: ClassVar[str] = "content"
     """The channel that every choice has; asked for a gate when an event has copies but no text yet."""
 
+    quiet: ClassVar[bool] = False
+    """Of an event without text, token counts and failure, ``saw`` keeps nothing but what ``skipped`` and ``ended`` keep."""
+
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.choices: dict[int, bool] = {}
@@ -124,7 +128,12 @@ class StreamCodec:
             self.usage = merge(self.usage, parsed.usage)
         for index in parsed.choices:
             self.choices.setdefault(index, False)
-        for end in parsed.ends:
+        if parsed.ends:
+            self.ended(parsed.ends)
+
+    def ended(self, ends: Sequence[int | Channel]) -> None:
+        """Choices have ended (``Parsed.ends``)."""
+        for end in ends:
             if isinstance(end, int) and end in self.choices:
                 self.choices[end] = True
 
@@ -242,38 +251,6 @@ class Dialect:
     def plain(self, body: bytes) -> str | None:
         """The text of a whole reply that is not JSON, where the dialect has such replies."""
         return None
-
-
-def merge(old: Usage | None, new: Usage) -> Usage:
-    """Later counts replace earlier ones, but a count that is missing later (0) stays."""
-    if old is None:
-        return new
-    return Usage(new.prompt or old.prompt, new.completion or old.completion, new.cached or old.cached)
-
-
-def openai_usage(usage: Any) -> Usage | None:
-    """Token counts in any of the makers' shapes: prompt_tokens/completion_tokens or input_tokens/output_tokens."""
-    if not isinstance(usage, dict):
-        return None
-    get = usage.get
-    prompt, completion = get("prompt_tokens", _ABSENT), get("completion_tokens", _ABSENT)
-    if prompt is _ABSENT:
-        prompt = get("input_tokens")
-    if completion is _ABSENT:
-        completion = get("output_tokens")
-    details = get("prompt_tokens_details")
-    if not isinstance(details, dict):
-        details = get("input_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else get("cache_read_input_tokens")
-    return Usage(
-        prompt if type(prompt) is int and 0 <= prompt < _MOST else 0,
-        completion if type(completion) is int and 0 <= completion < _MOST else 0,
-        cached if type(cached) is int and 0 <= cached < _MOST else 0,
-    )
-
-
-_ABSENT: Any = object()
-_MOST = 1 << 53  # whatever is more is no count
 
 
 def json_event(doc: Any, event: str | None = None) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from policies.contract import Channel
 from proxy import jsonio
 from proxy.dialects.contract import Mode, Part, Path, get_path
-from proxy.dialects.leaves import SKIP, loose, strings
+from proxy.dialects.leaves import SKIP, loose, respelt, strings
 
 _PLAIN = {"arguments": "arguments", "input": "input", "output": "output", "code": "code"}
 _PART = {"text": "text", "refusal": "refusal", "transcript": "transcript"}
@@ -38,6 +38,10 @@ def response_parts(response: dict[str, Any], path: Path, mode: Mode = "text") ->
     elif output is not None:
         parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in strings(output, (*path, "output"))]
     parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in loose(response, RESPONSE, path)]
+    # vLLM's raw messages: what the model wrote and, with a stored response before, what it wrote then
+    for key in ("output_messages", "input_messages") if response.get("previous_response_id") else ("output_messages",):
+        if response.get(key):
+            parts += [Part(Channel(0, "other"), text, at, "whole") for at, text in strings(response[key], (*path, key))]
     return parts
 
 
@@ -78,6 +82,9 @@ def part_parts(part: Any, index: int, n: int, path: Path, mode: Mode = "text", f
         if key in _PART and isinstance(value, str):
             name = field if field and key == "text" else _PART[key]
             parts.append(Part(Channel(index, name, n), value, at, mode))
+            if key == "text" and part.get("logprobs"):
+                spelt = respelt(part["logprobs"], value)
+                parts += [Part(Channel(index, name, n), text, (*path, "logprobs"), "whole") for text in spelt]
         else:
             parts += [Part(Channel(index, "other", n), text, where, "whole") for where, text in strings(value, at)]
     return parts

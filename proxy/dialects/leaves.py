@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.jsonio import Embedded, Number
 
-__all__ = ["SKIP", "Place", "loose", "number_text", "place_at", "places", "spelt", "strings"]
+__all__ = ["SKIP", "Place", "loose", "number_text", "place_at", "places", "respelt", "spelt", "strings"]
 
 Keys = tuple[str | int, ...]
 
@@ -112,3 +112,20 @@ def spelt(rows: Any) -> str | None:
             return None
         tokens.append(token)
     return "".join(tokens)
+
+
+def respelt(rows: Any, text: str) -> list[str]:
+    """What a list of logprobs spells beyond ``text``, by its tokens and by their bytes; empty where either is just that. Of
+    anything but a list: all strings that it holds."""
+    if not isinstance(rows, list):
+        return [said] if (said := "".join(s for _, s in strings(rows))) else []
+    tokens: list[str] = []
+    raw = bytearray()
+    for row in rows:
+        token = row.get("token") if isinstance(row, dict) else row
+        tokens.append(token if isinstance(token, str) else "")
+        codes = row.get("bytes") if isinstance(row, dict) else None
+        if isinstance(codes, list):
+            raw += bytes(c for c in codes if type(c) is int and 0 <= c < 256)
+    readings = ["".join(tokens), raw.decode("utf-8", "replace")]
+    return [] if text in readings else [r for n, r in enumerate(readings) if r and r not in readings[:n]]

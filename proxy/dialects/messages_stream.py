@@ -10,8 +10,9 @@ from typing import Any
 
 from policies.contract import Channel
 from proxy import jsonio
-from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event, openai_usage
+from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event
 from proxy.dialects.leaves import SKIP, loose, strings
+from proxy.dialects.usage import openai_usage
 from proxy.sse import Event
 
 _DELTAS = {"text": "text", "thinking": "thinking", "partial_json": "arguments"}
@@ -43,8 +44,15 @@ class MessagesCodec(StreamCodec):
 
     def parse(self, event: Event) -> Parsed:
         data = event.data
+        if event.odd:
+            raise Unreadable("a line that is no field of an event")
         if not data:
             return Parsed(None)
+        if data.startswith(b"[DONE]"):  # no part of this API, but gateways that translate to it send it
+            parsed = Parsed(None)
+            parsed.terminal = True
+            parsed.ends.append(ALL)
+            return parsed
         try:
             doc = jsonio.decode_reply(data)
         except jsonio.JsonError:
@@ -184,8 +192,6 @@ def block_parts(block: Any, index: int, path: Path) -> list[Part]:
     if not isinstance(block, dict):
         return [Part(Channel(index, "other"), text, at, "whole") for at, text in strings(block, path)]
     parts: list[Part] = []
-    if block.get("type") == "redacted_thinking":
-        return parts
     for key, value in block.items():
         at = (*path, key)
         if key in SKIP or not value:

@@ -64,7 +64,7 @@ class InvocationsCodec(CompletionsCodec):
     """A stream of chat or completion chunks, whichever comes."""
 
     def piece(self, index: int, text: str | None, finish: str | None) -> dict[str, Any]:
-        if str(self._base.get("object", "")).startswith("chat"):
+        if str(self.told().get("object", "")).startswith("chat"):
             return super(CompletionsCodec, self).piece(index, text, finish)
         return super().piece(index, text, finish)
 

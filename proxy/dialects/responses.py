@@ -47,7 +47,8 @@ class Responses(Dialect):
     notes: ClassVar[tuple[str, ...]] = (
         "*.done, content_part.done, output_item.done and the response of the last event repeat the text: "
         "they get the same replacements",
-        "logprobs and output_messages are dropped where the text they spell was changed",
+        "logprobs and output_messages are dropped where the text they spell was changed; where they spell another, they are read "
+        "as text, and so are input_messages after a previous_response_id",
         "a last item of the assistant's that is in_progress or incomplete is left context",
         "encrypted_content and audio cannot be read; previous_response_id and conversation refer to text kept elsewhere",
     )
@@ -92,6 +93,7 @@ class Responses(Dialect):
         doc["status"] = "incomplete"
         doc["incomplete_details"] = {"reason": "content_filter"}
         doc.pop("output_messages", None)
+        doc.pop("input_messages", None)
         return doc
 
     def codec(self) -> StreamCodec:

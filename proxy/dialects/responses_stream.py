@@ -21,11 +21,11 @@ from proxy.dialects.contract import (
     Unreadable,
     get_path,
     json_event,
-    openai_usage,
     set_path,
 )
 from proxy.dialects.items import RESPONSE, drop_copies, item_parts, part_parts, response_parts
 from proxy.dialects.leaves import loose, spelt, strings
+from proxy.dialects.usage import openai_usage
 from proxy.sse import Event
 
 _FIELDS = {
@@ -83,6 +83,8 @@ class ResponsesCodec(StreamCodec):
 
     def parse(self, event: Event) -> Parsed:
         data = event.data
+        if event.odd:
+            raise Unreadable("a line that is no field of an event")
         if not data:
             return Parsed(None)
         if data.startswith(b"[DONE]"):
@@ -173,7 +175,7 @@ class ResponsesCodec(StreamCodec):
         response = get_path(parsed.doc, ("response",))
         if isinstance(response, dict) and not parsed.terminal:
             # what an ending of ours repeats: nothing of the reply, nothing that nobody knows
-            kept = {k: v for k, v in response.items() if k in RESPONSE and k != "output_messages"}
+            kept = {k: v for k, v in response.items() if k in RESPONSE and k not in ("output_messages", "input_messages")}
             self._response = {**kept, "output": []} if "output" in kept else kept
 
     def scrub(

@@ -5,19 +5,12 @@ What lives here: those calls of ``policies/store.py``. What must never live here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Mapping
 
 from policies.store import check_counts
-from proxy.store.entries import CountEntry, Entry, ValueEntry
-
-
-class Table(Protocol):
-    @property
-    def clock(self) -> Callable[[], float]: ...
-    def get(self, key: str, now: float) -> Any: ...
-    def put(self, key: str, entry: Entry, now: float) -> None: ...
-    def remove(self, key: str) -> None: ...
+from proxy.store.entries import CountEntry, ValueEntry
+from proxy.store.table import Table
 
 
 class MemoryValues:
@@ -50,4 +43,11 @@ class MemoryValues:
 
     async def counts(self, key: str) -> dict[str, float]:
         entry: CountEntry | None = self._table.get("c" + self._scope + key, self._table.clock())
-        return {} if entry is None else {name: used + lost for name, (used, lost) in entry.sums.items()}
+        if entry is None:
+            return {}
+        sums = entry.sums.copy()  # half a millisecond for a full one; the rest takes some
+        return _totals(sums) if len(sums) < 2000 else await asyncio.to_thread(_totals, sums)
+
+
+def _totals(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    return {name: used + lost for name, (used, lost) in sums.items()}

@@ -564,12 +564,22 @@ TRANSCRIPTION = (
         reader("text"),
         body=lambda t: {"text": "", "segments": [{"id": 0, "text": t, "tokens": [1]}]},
         read_body=reader("segments", 0, "text"),
+        joined=True,  # segments end between words
     ),
     Kit(
         "transcription",
         "words",
         body=lambda t: {"text": "", "words": [{"word": t, "start": 0.0}]},
         read_body=reader("words", 0, "word"),
+    ),
+    Kit(
+        "transcription",
+        "other",
+        lambda pieces: [event({"type": "transcript.text.delta", "delta": "", "note": p}) for p in pieces] + [DONE],
+        reader("note"),
+        body=lambda t: {"text": "", "note": t},
+        read_body=reader("note"),
+        joined=True,
     ),
 )
 

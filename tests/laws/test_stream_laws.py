@@ -132,7 +132,7 @@ def test_after_a_cut_nothing_but_its_ending(kit: Kit, text: str, cuts: list[int]
     assert stream.fail("x", "y", None) == b""
     shown = kit.text(out).removesuffix("Stopped.")
     clean = text.split("geheim")[0]
-    if kit.joined:
+    if kit.joined and kit.field != "segments":
         assert shown in ("", "f")  # the kit's own name of a call; never part of a name or of an unknown field
     elif kit.json:
         assert kit.wrap(clean).startswith(shown)

@@ -14,6 +14,7 @@ USES = sorted(CATALOGUE)
 
 # For each policy, options with which each of its phases has something to do, and a request that makes it act.
 ACTING: dict[str, dict[str, Any]] = {
+    "budget": {"limits": ["1 tokens/day", "5 USD/month"], "prices": {"*": {"input": 1}}, "soft": 0.001},
     "headers": {
         "request": {"drop": ["host*"], "set": {"X-A": "{model}{label:x}", "X-B": "b"}, "add": {"X-C": "c"}},
         "response": {"drop": ["*"], "add": {"X-D": "{caller}"}},
@@ -37,6 +38,10 @@ ACTING: dict[str, dict[str, Any]] = {
 }
 # Options under which the planted text meets each kind of check.
 CHECKS: dict[str, list[dict[str, Any]]] = {
+    "budget": [
+        *({"limits": ["1 tokens/day"], "by": by} for by in ("model", "header:X-Text", "address")),
+        {"prices": {"known": {"input": 1}}, "unpriced": "refuse"},
+    ],
     "headers": [{"request": {"set": {"X-A": "{model}"}}, "response": {"set": {"X-A": "{model}"}}}],
     "output_moderation": [
         {"rules": [{"name": "a", "action": action, "patterns": [r"\d{4}(-\d{4}){3}"], **more}]}

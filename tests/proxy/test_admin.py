@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -12,10 +14,13 @@ import aiohttp
 import pytest
 from prometheus_client import parser
 
+from policies.limits.ledger import Entry, Line
+from policies.store import StoreAway
 from proxy import admin
 from proxy.admin import BackendState, FailedReload, PolicyState, Problem, WorkerState
 from proxy.metrics import Metrics
 from proxy.tally import Snapshot
+from proxy.usage import Account, Usage
 from proxy.worker import bind
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +37,8 @@ class State:
             "policy.yaml", "abcdef0123456789", 1_700_000_000.0, [{"route": "/v1/chat/completions", "tier": "gated"}]
         )
         self.numbers = Metrics()
+        self.away, self.alone = False, None
+        self.accounts: list[Account] = []
 
     def listening(self) -> bool:
         return self.up
@@ -56,6 +63,11 @@ class State:
 
     async def metrics(self, accept: str | None) -> tuple[bytes, str]:
         return await self.numbers.page(accept)
+
+    async def usage(self, month: str) -> Usage:
+        if self.away:
+            raise StoreAway("away", 1.0)
+        return Usage(month or "2026-11", self.alone, self.accounts)
 
 
 @pytest.fixture
@@ -132,7 +144,7 @@ async def test_version_backends_and_index(client: aiohttp.ClientSession) -> None
         {"name": "local", "url": "http://127.0.0.1:8000", "reachable": None, "in_flight": 2, "idle": 1}
     ]
     _, body = await get(client, "/")
-    assert set(body["paths"]) == {"/health", "/ready", "/metrics", "/policies", "/backends", "/version"}
+    assert set(body["paths"]) == {"/health", "/ready", "/metrics", "/policies", "/backends", "/usage", "/version"}
     for path in [*body["paths"], *body["aliases"]]:
         async with client.get(path) as reply:
             assert reply.status == 200, path
@@ -198,3 +210,80 @@ def test_workers_are_those_with_a_number() -> None:
 def test_docs_name_every_path() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     assert not [path for path in (*admin.PATHS, *admin.ALIASES) if f"`{path}`" not in text]
+
+
+# -- /usage
+
+LINES = [
+    Line(Entry("", "", "free"), 2, 10, 0, 5, 0),
+    Line(Entry("acme", "alice", "big, \"quoted\""), 1, 100, 20, 50, 0.000001),
+    Line(Entry("acme", "alice", "small"), 3, 30.25, 0, 7, 1.5),
+    Line(Entry("acme", "bob", "small"), 1, 1, 0, 1, 0.25),
+    Line(Entry("evil", "=HYPERLINK(1)", "+1"), 1, 0, 0, 0, 0),
+]
+
+
+async def test_usage_as_json(client: aiohttp.ClientSession, state: State) -> None:
+    state.accounts = [Account("money", "USD", ("500 USD/month",), LINES), Account("more", "EUR", (), [])]
+    status, page = await get(client, "/usage")
+    assert (status, page["month"], page["worker"]) == (200, "2026-11", None)
+    money, more = page["policies"]
+    assert (money["policy"], money["currency"], money["limits"]) == ("money", "USD", ["500 USD/month"])
+    assert money["lines"][1] == {
+        "tenant": "acme", "caller": "alice", "model": "big, \"quoted\"", "requests": 1, "prompt_tokens": 100,
+        "cached_tokens": 20, "completion_tokens": 50, "money": 0.000001,
+    }  # fmt: skip
+    assert money["total"]["requests"] == 8 and money["total"]["money"] == pytest.approx(1.750001)
+    assert (more["lines"], more["total"]["money"]) == ([], 0)
+
+
+async def test_usage_by_one_name(client: aiohttp.ClientSession, state: State) -> None:
+    state.accounts = [Account("money", "USD", (), LINES)]
+    state.alone = 3  # type: ignore[assignment]
+    _, page = await get(client, "/usage?by=tenant&month=2026-02")
+    assert (page["month"], page["worker"], page["by"]) == ("2026-02", 3, "tenant")
+    lines = page["policies"][0]["lines"]
+    assert [(line["tenant"], line["requests"], line["money"]) for line in lines] == [
+        ("", 2, 0), ("acme", 5, 1.750001), ("evil", 1, 0)
+    ]  # fmt: skip
+    _, page = await get(client, "/usage?by=caller")
+    callers = [(line["tenant"], line["caller"]) for line in page["policies"][0]["lines"]]
+    assert callers == [("", ""), ("acme", "alice"), ("acme", "bob"), ("evil", "=HYPERLINK(1)")]
+    _, page = await get(client, "/usage?by=model")
+    assert {line["model"]: line["requests"] for line in page["policies"][0]["lines"]}["small"] == 4
+
+
+async def test_usage_as_csv_that_no_spreadsheet_runs(client: aiohttp.ClientSession, state: State) -> None:
+    state.accounts = [Account("@money", "USD", (), LINES)]
+    async with client.get("/usage?format=csv") as reply:
+        assert reply.content_type == "text/csv" and reply.headers["Cache-Control"] == "no-store"
+        assert 'filename="headgate-usage-2026-11.csv"' in reply.headers["Content-Disposition"]
+        text = await reply.text()
+    assert text.count("\r\n") == text.count("\n") == 6
+    head, free, quoted, _, _, evil = csv.reader(io.StringIO(text, newline=""))
+    assert head == ["month", "policy", "currency", "tenant", "caller", "model", "requests", "prompt_tokens", "cached_tokens",
+                    "completion_tokens", "money"]  # fmt: skip
+    assert free == ["2026-11", "'@money", "USD", "", "", "free", "2", "10", "0", "5", "0"]
+    assert quoted[5:] == ['big, "quoted"', "1", "100", "20", "50", "0.000001"]
+    assert evil[3:6] == ["evil", "'=HYPERLINK(1)", "'+1"]
+    async with client.get("/usage?format=csv&by=model") as reply:
+        assert (await reply.text()).splitlines()[0].startswith('"month","policy","currency","model","requests"')
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("month=2026-13", "2026-11"), ("month=", "2026-11"), ("month=2026", "2026-11"), ("month=2026-11%0A", "2026-11"),
+        ("month=\u0662\u0660\u0662\u0666-11", "2026-11"), ("format=xml", "json or csv"), ("by=key", "tenant, caller or model"),
+        ("by=", "tenant, caller or model"), ("mnth=2026-11", "there are month"), ("by=model&by=tenant", "twice"),
+    ],
+)  # fmt: skip
+async def test_questions_that_make_no_sense(client: aiohttp.ClientSession, asked: str, words: str) -> None:
+    status, page = await get(client, f"/usage?{asked}")
+    assert status == 400 and words in page["error"]
+
+
+async def test_usage_while_the_store_is_away(client: aiohttp.ClientSession, state: State) -> None:
+    state.away = True
+    async with client.get("/usage") as reply:
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "1") and "away" in (await reply.json())["error"]

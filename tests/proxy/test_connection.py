@@ -121,6 +121,50 @@ async def test_the_head_goes_out_before_or_with_the_first_piece(size: int) -> No
         assert rig.transport.taken() == b"", "once"
 
 
+@pytest.mark.parametrize(("raw", "framed"), [(HEAD11, True), (HEAD10, False)])
+async def test_the_last_piece_leaves_with_the_end(raw: bytes, framed: bool) -> None:
+    rig = Rig()
+    await rig.ask(raw)
+    rig.conn.begin(200, b"OK", [], None)
+    rig.conn.write(b"a")
+    assert rig.transport.taken().endswith(b"1\r\na\r\n" if framed else b"a")
+    rig.conn.cork()
+    rig.conn.write(b"last")
+    rig.conn.write(b"words")
+    assert rig.transport.taken() == (b"" if framed else b"lastwords"), "without chunks there is nothing to wait for"
+    assert rig.conn.may_add
+    rig.conn.end([])
+    assert rig.transport.taken() == (b"4\r\nlast\r\n5\r\nwords\r\n0\r\n\r\n" if framed else b"")
+
+
+async def test_an_end_that_has_to_wait_holds_nothing_up() -> None:
+    rig = Rig()
+    for large in (False, True):
+        await rig.ask(HEAD11)
+        rig.conn.begin(200, b"OK", [], None)
+        rig.conn.cork()
+        rig.conn.write(b"one")
+        if large:  # too large to be kept
+            rig.conn.write(b"x" * 20_000)
+        else:
+            rig.conn.uncork()
+        assert b"3\r\none\r\n" in rig.transport.taken()
+        rig.conn.write(b"two")
+        assert rig.transport.taken() == b"3\r\ntwo\r\n"
+        rig.conn.end()
+        assert rig.transport.taken() == b"0\r\n\r\n"
+
+
+async def test_a_break_sends_what_was_kept() -> None:
+    rig = Rig()
+    await rig.ask(HEAD11)
+    rig.conn.begin(200, b"OK", [], None)
+    rig.conn.cork()
+    rig.conn.write(b"one")
+    rig.conn.abort()
+    assert rig.transport.taken().endswith(b"3\r\none\r\n") and rig.transport.done == ["close"]
+
+
 async def test_a_reply_shorter_than_announced_is_no_clean_end() -> None:
     rig = Rig()
     await rig.ask()

@@ -567,7 +567,9 @@ def test_usage_of_whole_replies() -> None:
     assert watch_whole(CHAT, b'{"usage": {"prompt_tokens": -1, "completion_tokens": "x"}}') == Usage()
     assert watch_whole(
         DIALECTS["messages"], b'{"usage":{"input_tokens":4,"output_tokens":2,"cache_read_input_tokens":1}}'
-    ) == Usage(4, 2, 1)
+    ) == Usage(5, 2, 1), "there the cache's tokens are counted apart"
+    written = b'{"usage":{"input_tokens":4,"output_tokens":2,"cache_creation_input_tokens":8,"cache_read_input_tokens":null}}'
+    assert watch_whole(DIALECTS["messages"], written) == Usage(12, 2, 0)
 
 
 # -- watched -------------------------------------------------------------------------------------------------------

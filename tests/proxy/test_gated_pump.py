@@ -54,6 +54,12 @@ class Conn:
     def flush(self) -> None:
         pass
 
+    def cork(self) -> None:
+        pass
+
+    def uncork(self) -> None:
+        pass
+
 
 class Up:
     """The backend's connection. Once it is back in its pool, nobody may touch it."""

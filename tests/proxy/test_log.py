@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import json
 import logging
@@ -406,3 +407,16 @@ def test_the_thread_ends_when_the_reader_has_gone(pipe: tuple[int, int]) -> None
     assert not log._thread.is_alive(), "it must not spin on lines that are gone"
     log.request(exchange())
     assert not log.close(1)
+
+
+def test_every_field_of_every_event_is_on_the_list() -> None:
+    """Whoever tells of an event somewhere in the proxy: none of its fields is left out of the log."""
+    left_out = []
+    for path in sorted((Path(lines.__file__).parent).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            first = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+            if node.func.attr in ("event", "tell", "_tell") and first in ("debug", "info", "warning", "error"):
+                left_out += [(path.name, k.arg) for k in node.keywords if k.arg and k.arg not in lines.EVENT_FIELDS]
+    assert left_out == []

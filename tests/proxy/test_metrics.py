@@ -17,8 +17,9 @@ from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
 from policies.exchange import Attempt, Exchange, Finding, Headers, Kind, Usage
-from proxy import families, tally
+from proxy import blocks, families, tally
 from proxy.metrics import Metrics
+from proxy.store.state import StoreState
 from proxy.tally import Tally
 
 ROOT = Path(__file__).parents[2]
@@ -366,11 +367,57 @@ def test_the_run_directory_is_private() -> None:
 
 def test_bucket_edges_belong_to_their_bucket() -> None:
     m = Metrics()
-    m.held(families.HOLD[0], int(families.HELD[1]))
+    m.held(blocks.HOLD[0], int(blocks.HELD[1]))
     m.held(math.inf, 10**9)
-    assert value(m, "headgate_hold_seconds_bucket", le=str(families.HOLD[0])) == 1
+    assert value(m, "headgate_hold_seconds_bucket", le=str(blocks.HOLD[0])) == 1
     assert value(m, "headgate_hold_seconds_bucket", le="+Inf") == 2
     assert value(m, "headgate_held_characters_bucket", le="4.0") == 1
+
+
+def test_spending_by_tenant_is_bounded_and_never_falls() -> None:
+    m = Metrics()
+    for n in range(150):
+        m.spent("money", f"tenant-{n}", "USD", 0.5)
+    for odd in ("", "", "x" * 200, "a\nb"):
+        m.spent("money", odd, "USD", 1.0)
+    m.spent("money", "tenant-7", "USD", -5.0)
+    m.spent("money", "tenant-7", "EUR", 2.0)
+    assert value(m, "headgate_spend_total", policy="money", tenant="tenant-7", currency="USD") == 0.5
+    assert value(m, "headgate_spend_total", policy="money", tenant="tenant-7", currency="EUR") == 2
+    assert value(m, "headgate_spend_total", policy="money", tenant="", currency="USD") == 2
+    assert value(m, "headgate_spend_total", policy="money", tenant="(other)", currency="USD") == 50 * 0.5 + 2
+    assert len({dict(labels)["tenant"] for name, labels in samples(m) if name == "headgate_spend_total"}) == 102
+
+
+def test_refusals_by_what_was_limited() -> None:
+    m = Metrics()
+    x = exchange(status=429)
+    x.findings = [
+        Finding("limits", "tokens", action="refuse"), Finding("limits", "rate_limit_exceeded", action="refuse"),
+        Finding("money", "money", action="warn"), Finding("money", "money", action="refuse", shadow=True),
+        Finding("guard", "max_tokens", action="refuse"),
+    ]  # fmt: skip
+    settle(m, x)
+    shown = {k: v for k, v in samples(m).items() if k[0] == "headgate_limit_refused_total"}
+    assert shown == {("headgate_limit_refused_total", frozenset({("policy", "limits"), ("measure", "tokens")})): 1}
+
+
+def test_the_store_is_told_of_and_its_totals_go_on_over_a_reload() -> None:
+    m = Metrics()
+    first, second = object(), object()
+    m.store(first, StoreState("memory", True, False, 1, 17, evicted=3))
+    m.store(first, StoreState("memory", True, False, 1, 18, evicted=5))
+    assert value(m, "headgate_store_up") == 1 and value(m, "headgate_store_keys") == 18
+    assert value(m, "headgate_store_mode", mode="memory") == 1 and value(m, "headgate_store_evicted_total") == 5
+    away = StoreState("local", False, True, 6, 2, {"timeout": 4}, 1, 1, {"local": 90}, 7, 2)
+    for _ in range(3):
+        m.store(second, away)
+    assert value(m, "headgate_store_up") == 0 and value(m, "headgate_store_shares") == 6
+    assert [value(m, "headgate_store_mode", mode=mode) for mode in ("memory", "local", "shared")] == [0, 1, 0]
+    assert value(m, "headgate_store_evicted_total") == 6 and value(m, "headgate_store_outages_total") == 1
+    assert value(m, "headgate_store_errors_total", reason="timeout") == 4
+    assert value(m, "headgate_store_instead_total", mode="local") == 90
+    assert (value(m, "headgate_store_dropped_total"), value(m, "headgate_store_unsure_total")) == (7, 2)
 
 
 def test_names_are_prometheus_names_and_said_once() -> None:

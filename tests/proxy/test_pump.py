@@ -35,6 +35,12 @@ class Conn:
     def flush(self) -> None:
         self.out.append("flush")
 
+    def cork(self) -> None:
+        self.out.append("cork")
+
+    def uncork(self) -> None:
+        self.out.append("uncork")
+
 
 class Up:
     """The backend's side: delivers what it was given as soon as somebody takes it."""

@@ -335,7 +335,7 @@ def test_the_first_text_of_a_later_stream_is_not_parsed(maker: str, monkeypatch:
             raw = event(maker, f"word {k}", n=9 + k if "responses" in maker else 7, id=id)
             assert stream.feed(raw) == raw
         if n:
-            assert parsed == opening
+            assert parsed == ([] if maker == "chat" else opening)  # of a chat even the opening is known
             if maker == "completions":  # what an ending repeats is still known
                 assert json.loads(stream._codec.cut(None, include_usage=False)[6:].split(b"\n")[0])["id"] == "y-22"
 

@@ -21,6 +21,10 @@ OK = b"HTTP/1.1 200 OK\r\n"
 class Sink:
     def __init__(self) -> None:
         self.got: list[Any] = []
+        self.told: list[int] = []
+
+    def ending(self) -> None:
+        self.told.append(len(self.got))
 
     def data(self, chunk: bytes) -> None:
         self.got.append(chunk)
@@ -75,6 +79,7 @@ async def test_a_reply_goes_to_its_sink_and_the_connection_to_the_pool() -> None
     assert sink.got == [b"ab"] and not rig.pooled
     rig.up.data_received(b"cd")
     assert sink.got == [b"ab", b"cd", ("end", [])]
+    assert sink.told == [1], "before the last piece"
     assert rig.pooled and not rig.pool.busy
 
 

@@ -57,6 +57,8 @@ async def test_a_step_is_one_slot_of_a_cluster(cluster: list[RedisServer]) -> No
         await store.adjust(step(), taken)
         await store.set("k", b"v", 9)
         assert await store.get("k") == b"v"
+        await store.count("k", {"a": 1.5, "b": 2}, 9)
+        assert await store.counts("k") == {"a": 1.5, "b": 2}
         answers = await asyncio.gather(*(store.take([Rate("x", 1, 20, 3600, 20)]) for _ in range(60)))
         assert (sum(a.ok for a in answers), guard.errors) == (20, {})
     assert sum(bool(n.cli("KEYS", "*")) for n in cluster) >= 2

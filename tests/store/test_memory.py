@@ -87,6 +87,8 @@ async def test_workers_that_count_for_themselves_grant_their_share() -> None:
     assert granted == [15] * 4, "the window's share is the smaller one"
     (state,) = (await workers[0].read([rate("k", 1, 100)])).parts
     assert state.limit == 100 and state.remaining == pytest.approx(10)
+    taken = await workers[1].take([rate("other", 1, 100)])
+    assert (taken.source, taken.shares) == ("local", 4)
 
 
 async def test_what_fits_the_limit_fits_an_untouched_share() -> None:

@@ -240,3 +240,13 @@ async def test_shadow_mode_only_tells() -> None:
     async with front("empty", policy_yaml=policy("1 requests/hour", mode="shadow")) as f:
         assert [(await fetch(f.gate.port, chat())).status for _ in range(3)] == [200, 200, 200]
         assert [finding.action for finding in f.gate.exchanges[-1].findings] == ["refuse", "would_refuse"]
+
+
+async def test_an_image_is_no_prompt_of_its_size() -> None:
+    async with front("empty", policy_yaml=policy("2k tokens/hour")) as f:
+        url = "data:image/png;base64," + "A" * 100_000
+        parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+        body = json.dumps({"model": "demo", "messages": [{"role": "user", "content": parts}], "max_tokens": 50}).encode()
+        reply = await fetch(f.gate.port, request("POST", "/v1/chat/completions", body, [JSON]))
+        assert reply.status == 200
+        assert int(reply.value(b"x-ratelimit-remaining-tokens") or 0) > 1900

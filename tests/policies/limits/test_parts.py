@@ -84,22 +84,22 @@ def test_whose_count_it_is() -> None:
 
 def used(prompt: int, completion: int, **more: Any) -> Any:
     return exchange(
-        bytes_in=400, model_asked="m", dialect="chat", usage=Usage(prompt, completion),
+        text_in=400, model_asked="m", dialect="chat", usage=Usage(prompt, completion),
         attempts=[Attempt("b", 0.0)], committed=True, status=200, **more,
     )  # fmt: skip
 
 
 def test_reservations_learn_from_what_the_backend_has_counted() -> None:
     meter = Meter()
-    asking = exchange(bytes_in=400, model_asked="m", dialect="chat")
+    asking = exchange(text_in=400, model_asked="m", dialect="chat")
     assert meter.reserve(asking) == Cost(400 * PER_BYTE, FIRST_GUESS)
     for _ in range(200):
         assert meter.spent(used(200, 40), Cost(0, 0)) == Cost(200, 40)
     learnt = meter.reserve(asking)
     assert learnt.prompt == pytest.approx(200, rel=0.01) and learnt.completion == pytest.approx(60)
-    assert meter.reserve(exchange(bytes_in=400, model_asked="m", dialect="chat", tokens_asked=10, times=3)).completion == 30
-    assert meter.reserve(exchange(bytes_in=400, model_asked="m", dialect="embeddings")).completion == 0
-    assert meter.reserve(exchange(bytes_in=400, model_asked="other", dialect="chat")).completion == FIRST_GUESS
+    assert meter.reserve(exchange(text_in=400, model_asked="m", dialect="chat", tokens_asked=10, times=3)).completion == 30
+    assert meter.reserve(exchange(text_in=400, model_asked="m", dialect="embeddings")).completion == 0
+    assert meter.reserve(exchange(text_in=400, model_asked="other", dialect="chat")).completion == FIRST_GUESS
 
 
 def test_names_of_models_fill_no_memory() -> None:
