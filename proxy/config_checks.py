@@ -32,6 +32,7 @@ def cross_check(root: Node, settings: Settings | None, specs: Sequence[PolicySpe
     check.callers(settings)
     for name, backend in settings.backends.items():
         check.backend(("backends", name), backend, settings)
+    check.idle(specs)
     if len(specs) == len(settings.policies):
         check.bodies(settings, specs)
     check.store(settings, specs)
@@ -98,6 +99,12 @@ class _Check:
         if asked.jwt is not None and asked.jwt.audience is None and asked.jwt.jwks is not None:
             message = "takes the provider's tokens for any other service, too"
             self.warn(("callers", "jwt"), message, "write the `audience` that is meant for headgate")
+
+    def idle(self, specs: Sequence[PolicySpec]) -> None:
+        """Policies that count, and have nothing to count."""
+        for i, spec in enumerate(specs):
+            if spec.cls.counts and not spec.cls(spec.entry.name, spec.options).phases():
+                self.warn(("policies", i), f"'{spec.entry.name}' does nothing", "write `limits`")
 
     def bodies(self, settings: Settings, specs: Sequence[PolicySpec]) -> None:
         body = settings.limits.body

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from policies.contract import Policy
+from policies.contract import Exchange, Policy
 from proxy.config import Config, ConfigError, load
 from proxy.settings import StoreSettings
 from proxy.store.guarded import Guarded
@@ -21,6 +21,9 @@ class Counting(Policy):
 
     USE = "counting"
     counts = True
+
+    async def admit(self, x: Exchange) -> None:
+        """Counts."""
 
 
 def read(text: str, env: dict[str, str] | None = None) -> Config:
