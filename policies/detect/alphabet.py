@@ -12,7 +12,7 @@ from policies.detect.nfa import Nfa
 from policies.detect.tree import Zero
 from policies.detect.views import View, invisible, mark, readings
 
-__all__ = ["AT_BEGIN", "AT_END", "Alphabet", "CharClass", "holds"]
+__all__ = ["AT_BEGIN", "AT_END", "UNSPACED", "Alphabet", "CharClass", "holds", "in_word"]
 
 # What a character is to its neighbours.
 _ASCII_WORD, _NEWLINE, _WORD, AT_BEGIN, AT_END = 1, 2, 4, 8, 16
@@ -69,18 +69,18 @@ def holds(before: int, after: int) -> int:
 
 # Scripts that put no spaces between words, or attach particles to them: Thai, Lao, Myanmar, Khmer, CJK, Hangul. Every
 # place in them may be the end of a word.
-_UNSPACED = (
+UNSPACED = (
     (0xE00, 0xEFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF),
     (0xFF66, 0xFFDC), (0x20000, 0x3FFFF),
 )  # fmt: skip
 
 
-def _in_word(char: str) -> bool:
+def in_word(char: str) -> bool:
     """A letter or digit that ``whole_word`` does not want beside a match."""
     if not (char.isalnum() or char == "_"):
         return False
     code = ord(char)
-    return code < 0xE00 or not any(low <= code <= high for low, high in _UNSPACED)
+    return code < 0xE00 or not any(low <= code <= high for low, high in UNSPACED)
 
 
 def _progress(before: int, char: int) -> int:
@@ -142,7 +142,7 @@ class Alphabet:
     def _make(self, char: str) -> CharClass:
         code = ord(char)
         members = frozenset([*self._small.get(code, ()), *(n for n in self._large if self._sets[n].has(code))])
-        kind = (_NEWLINE if char == "\n" else 0) | (_WORD if _in_word(char) else 0)
+        kind = (_NEWLINE if char == "\n" else 0) | (_WORD if in_word(char) else 0)
         kind = (kind | (_ASCII_WORD if kind & _WORD and code < 128 else 0) | _ROLES.get(char, 0)) & self._kinds
         skip, other = 0, []
         if self._views:

@@ -129,9 +129,12 @@ class Machine:
         """The state before any text."""
         return self._arrive(self._core(AT_BEGIN & self.alphabet.past, ()), (), (), 0)
 
-    def after(self, char: str) -> State:
-        """The state behind a character, nothing of a match before it."""
-        return self._arrive(self._core(self.alphabet.behind(0, self.alphabet.of(char)), ()), (), (), 0)
+    def after(self, before: str) -> State:
+        """The state behind a text, nothing of a match in it. before: its last characters, enough for an escape."""
+        kind = 0
+        for char in before:
+            kind = self.alphabet.behind(kind, self.alphabet.of(char))
+        return self._arrive(self._core(kind, ()), (), (), 0)
 
     def again(self, state: State) -> State:
         """The same state among those that are kept now."""

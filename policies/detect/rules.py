@@ -21,7 +21,7 @@ from policies.detect.tree import Alt, Cat, Chars, Node, PatternError, Rep, Zero,
 from policies.detect.turn import Facts
 from policies.detect.views import NAMES, View, decomposed, mark
 
-__all__ = ["CAP", "Match", "Rule", "RuleError", "RuleSet", "compile_rules"]
+__all__ = ["CAP", "Match", "Rule", "RuleError", "RuleSet", "compile_rules", "escaped", "left_of"]
 
 CAP = 256
 """Characters that may be held for one undecided match: more than any value whose end must be seen to know it (an
@@ -102,7 +102,7 @@ class RuleSet:
     def __post_init__(self) -> None:
         checked = [r for r in self.rules if r.validate or r.context or r.value]
         self.keeps = bool(checked)
-        self.look_behind = max((r.look_behind for r in self.rules if r.context), default=0)
+        self.look_behind = max((r.look_behind + 1 for r in self.rules if r.context), default=0)
 
     def gate(self, on_match: OnMatch, on_overflow: OnOverflow | None = None) -> RuleGate:
         """A gate for one channel. on_match: called once per match, see ``OnMatch``. on_overflow: called instead of
@@ -135,12 +135,24 @@ class RuleSet:
 
 
 _ESCAPE = re.compile(r"(?:\\(?:([abfnrtv])|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2}))|%([0-9A-Fa-f]{2}))\Z")
+_WORD = re.compile(r"\A[^\W_]+")
 _MEANT = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
+def escaped(text: str, at: int) -> bool:
+    """Whether an escape ends right before this place."""
+    return _ESCAPE.search(text, max(at - 6, 0), at) is not None
+
+
 def left_of(rule: Rule, before: str) -> str:
-    """What a rule's ``context`` is asked about. before: at least ``look_behind`` characters, if there are as many."""
-    before = before[-rule.look_behind :] if rule.look_behind else ""
+    """What a rule's ``context`` is asked about. before: one character more than ``look_behind``, if there are as many: a
+    word that is cut there is left out, for its end may be another word."""
+    seen = rule.look_behind
+    if len(before) > seen:
+        cut = before[-seen - 1].isalnum() and seen
+        before = before[-seen:] if seen else ""
+        if cut:
+            before = _WORD.sub("", before, count=1)
     if rule.escapes and ("\\" in before[-6:] or "%" in before[-3:]) and (found := _ESCAPE.search(before)):
         meant = _MEANT[found[1]] if found[1] else chr(int(found[2] or found[3] or found[4], 16))
         return before[: found.start()] + meant

@@ -19,6 +19,7 @@ from policies.detect.turn import Verdict
 __all__ = ["Judge", "WholeReader"]
 
 _SLICE = 4096  # characters between looks at the size of the tables
+_ESCAPE = 6  # characters of the longest, \\u003d
 
 Judge = Callable[[int, int, int], Verdict]
 """(rule, start, end) to the verdict on a candidate of the text."""
@@ -40,7 +41,8 @@ class WholeReader(RuleGate):
         machine = self._machine
         machine.full()
         self._epoch = machine.epoch
-        self._state = machine.after(self._text[start - 1]) if start else machine.begin()
+        before = self._text[max(start - _ESCAPE, 0) : start]
+        self._state = machine.after(before if "\\" in before or "%" in before else before[-1:]) if start else machine.begin()
         self._pos = self._done = start
         self._regs, self.edits = [], []
         for at in range(start, end, _SLICE):

@@ -1,7 +1,7 @@
 """Personal data and secrets: what is known of each kind, and the scanner that finds them.
 
 ``scanner.py`` is the way in. One file per family (contact, payment, national, network, secrets, crypto, personal) fills
-``catalogue.py``; ``prefilter.py`` says where a text cannot hold anything.
+``catalogue.py``; in whole texts ``shapes.py`` finds numbers, and ``prefilter.py`` says where nothing else can be.
 """
 
 from __future__ import annotations

@@ -94,8 +94,16 @@ def _alone(before: str) -> bool:
 
 _GAP = r"[ .\-/()\x{a0}\x{2010}-\x{2013}\x{202f}\x{2212}\x{ff08}\x{ff09}\x{ff0d}]{0,3}"
 _EXTENSION = r"(?:(?: ?x|,? ?(?:[Ee]xt\.? ?|extension |Durchwahl |poste |int\.? ?|内線|내선 ?)|#)\d{1,6})?"
+_DIGITS = rf"\d(?:{_GAP}\d){{6,14}}{_EXTENSION}"
 _INTERNATIONAL = rf"\(?[+\x{{ff0b}}] ?\(?[1-9](?:{_GAP}\d){{6,14}}{_EXTENSION}"
-_NATIONAL = rf"\(?\d(?:{_GAP}\d){{6,14}}{_EXTENSION}"
+_NATIONAL = (_DIGITS, rf"\({_DIGITS}")
+# What ``_valid_in`` takes of these, as far as a pattern says: most numbers in a text are dates, amounts and ids.
+_UNSPOKEN = (
+    rf"0(?:{_GAP}\d){{6,14}}{_EXTENSION}",
+    rf"\({_DIGITS}",
+    rf"(?:1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])[2-9]\d\d[ .-]\d{{4}}{_EXTENSION}",
+    rf"(?:1[3-9]\d[ -]\d{{4}}[ -]\d{{4}}|[67]\d\d \d\d \d\d \d\d|[6-9]\d{{4}}[ -]\d{{5}}|[1-9]\d 9\d{{4}}-\d{{4}}){_EXTENSION}",
+)
 _MARK = r"\d(?:[^A-Za-z\d\n]{0,3}\d){6}"
 _MAIN = re.compile(r",? ?(?:x|[Ee]xt|#|Durchwahl|poste|int|内線|내선)")
 _DATE = re.compile(r"^(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4})(?:\D|$)")
@@ -222,7 +230,7 @@ def _phones(regions: Sequence[str]) -> tuple[Detector, ...]:
     return (
         detector("phone.1", _INTERNATIONAL, 0.85, _MARK, wide, validate=_international, context=_plus),
         detector("phone.2", _NATIONAL, 0.8, _MARK, wide, validate=_possible, context=Hinted(f"{_CALL.maybe}|@", _spoken_for)),
-        detector("phone.3", _NATIONAL, 0.6, _MARK, wide, validate=_valid_in(regions), context=_alone),
+        detector("phone.3", _UNSPOKEN, 0.6, _MARK, wide, validate=_valid_in(regions), context=_alone),
     )
 
 

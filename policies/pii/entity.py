@@ -13,13 +13,12 @@ from enum import IntEnum
 from importlib import import_module
 from typing import Any
 
-import re2
-
 from policies.detect import Rule
+from policies.pii.engine import WordSet
 
 __all__ = [
-    "LOOK_BEHIND", "Detector", "Entity", "Hinted", "MissingExtra", "Near", "Reach", "WordSet", "detector", "digits_of", "humped",
-    "near", "other_number", "remembered", "stdnum", "words_before",
+    "LOOK_BEHIND", "Detector", "Entity", "Hinted", "MissingExtra", "Near", "Reach", "detector", "digits_of", "humped",
+    "humps", "maybe_of", "near", "other_number", "remembered", "stdnum", "words_before",
 ]  # fmt: skip
 
 _DIGITS = re.compile("[0-9]+")
@@ -125,31 +124,14 @@ _NUMBERED = r"[0-9][\"')\]]{0,2}\s?[:=]"  # phone2: , "phone_1":
 _LINE = r"(?:[:：][ \t*_\"']{0,3}\r?\n[ \t>*•-]{0,4})?"  # Phone:\n 555 ...
 
 
-class WordSet:
-    """RE2 patterns that are looked for together, without regard to case. One by one, in a text never seen, RE2 makes
-    states for each from the text's end: 70 us; together and from its beginning 2."""
-
-    __slots__ = ("_match",)
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        options = re2.Options()
-        options.case_sensitive = False
-        options.log_errors = False
-        options.max_mem = 64 << 20
-        some = re2.Set.SearchSet(options)
-        for pattern in patterns:
-            some.Add(pattern)
-        some.Compile()
-        self._match = some.Match
-
-    def numbers(self, text: str) -> Sequence[int]:
-        """Of the patterns that find something."""
-        return self._match(text) or ()
-
-
 def humped(before: str) -> str:
     """With a space at humps."""
     return _HUMP.sub(_spaced, before)
+
+
+def humps(text: str) -> list[int]:
+    """Where ``humped`` puts them."""
+    return [found.start() for found in _HUMP.finditer(text)]
 
 
 def _spaced(found: re.Match[str]) -> str:  # a template would be expanded where nothing is found, too
@@ -160,6 +142,16 @@ def source_of(pattern: str) -> str:
     """RE2 syntax from that of ``words_before``."""
     source = re.sub(r"\\b(?=[(\[\\]*[a-zà-ÿ])", "", pattern).replace(r"\b", _END).replace("<<", _BEGIN)
     return source.replace(r"\w", rf"[{_LETTERS}0-9_]")
+
+
+# As _END, where the text goes on behind the word, with the value for one.
+_END_THERE = rf"(?:[^{_LETTERS}]|\z)"
+
+
+def maybe_of(pattern: str) -> str:
+    """RE2 syntax of what is in every text, ``humped``, in which the pattern finds something behind ``<<``."""
+    source = re.sub(r"\\b(?=[(\[\\]*[a-zà-ÿ])", "", pattern).replace(r"\b", _END_THERE)
+    return rf"{_BEGIN}(?:{source})".replace(r"\w", rf"[{_LETTERS}0-9_]")
 
 
 def words_before(pattern: str) -> Callable[[str], bool]:
@@ -199,7 +191,7 @@ class Near:
     def __init__(self, words: str, gap: int, unless: Callable[[str], bool] | None) -> None:
         between = rf"(?:[^0-9.;!?。！？；\n]|[^A-Za-z0-9.;!?\n](?:{_SHORT})\.|nr\.|{_NUMBERED}){{0,{gap}}}"
         self.source = source_of(rf"<<(?:{words})\.?{between}{_LINE}\z")
-        self.maybe = re.sub(r"\\b", "", words).replace(r"\w", rf"[{_LETTERS}0-9_]")
+        self.maybe = maybe_of(words)
         self.unless = unless
         self._found = WordSet([self.source]).numbers
         self._last = hash(""), False  # see ``remembered``

@@ -132,6 +132,12 @@ def _mark(row: _Row) -> str:
     return r"\d(?:[^a-z\d\n]{0,2}\d){5}"
 
 
+def _without_references(shape: str) -> str:
+    """RE2 syntax that takes what the shape takes, and more where that refers to its first group."""
+    group = re.search(r"\((\[[^\]]*\])\)", shape)
+    return shape if group is None else shape.replace(group[0], group[1]).replace(r"\1", group[1])
+
+
 def _entity(row: _Row) -> Entity:
     mark, check = _mark(row), row.check
     ways: list[Detector] = [
@@ -141,7 +147,7 @@ def _entity(row: _Row) -> Entity:
     if row.shaped:
         shape, score = row.shaped
         ways.append(
-            detector(f"{row.name}.3", row.pattern, score, mark, Reach.SPACED, validate=_formatted(check, shape),
+            detector(f"{row.name}.3", _without_references(shape), score, mark, Reach.SPACED, validate=_formatted(check, shape),
                      context=_alone)
         )  # fmt: skip
     return Entity(row.name, row.label, (row.group,), tuple(ways), row.text, row.validator, row.extra)

@@ -137,7 +137,7 @@ ENTITIES = (
     Entity(
         "ipv6", "IP", ("network",),
         (detector("ipv6.1", rf"(?:{_HEX}{{0,4}}:){{2,7}}(?:{_HEX}{{1,4}}|{_V4})|(?:{_HEX}{{1,4}}:){{1,7}}:", 0.9,
-                  r"[0-9A-Fa-f:]:[0-9A-Fa-f:]", Reach.TOKEN, validate=_ipv6,
+                  rf"::|(?:{_HEX}{{1,4}}:){{5}}{_HEX}", Reach.TOKEN, validate=_ipv6,
                   context=lambda before: not before.endswith((":", "-"))),),
         "IPv6 address, also with an IPv4 address inside", "parsed; not loopback",
     ),
@@ -145,8 +145,8 @@ ENTITIES = (
         "mac", "MAC", ("network",),
         (detector("mac.1", (rf"{_HEX}{{2}}(?::{_HEX}{{2}}){{5}}", rf"{_HEX}{{2}}(?:-{_HEX}{{2}}){{5}}",
                             rf"{_HEX}{{4}}\.{_HEX}{{4}}\.{_HEX}{{4}}"), 0.9,
-                  r"[0-9A-Fa-f]{2}[:.-][0-9A-Fa-f]{2}", Reach.TOKEN, validate=_mac,
-                  context=lambda before: not before.endswith((":", "-", "."))),),
+                  rf"{_HEX}{{2}}:{_HEX}{{2}}:{_HEX}|{_HEX}{{2}}-{_HEX}{{2}}-{_HEX}|{_HEX}{{4}}\.{_HEX}{{4}}\.", Reach.TOKEN,
+                  validate=_mac, context=lambda before: not before.endswith((":", "-", "."))),),
         "MAC address", "six bytes, not all one digit",
     ),
 )  # fmt: skip

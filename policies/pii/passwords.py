@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from policies.pii.entity import Detector, Near, Reach, WordSet, detector, source_of
+from policies.pii.engine import WordSet
+from policies.pii.entity import Detector, Near, Reach, detector, maybe_of, source_of
 
 __all__ = ["DETECTORS"]
 
@@ -135,13 +136,14 @@ def _figures(value: str) -> bool:
 
 
 class _Way(Near):
-    """source, maybe: as in ``Near``, but the whole pattern is given."""
+    """source, maybe: as in ``Near``, but the whole pattern is given. anywhere: what may be in the middle of a word."""
 
     __slots__ = ()
 
-    def __init__(self, pattern: str, words: str) -> None:
+    def __init__(self, pattern: str, anywhere: str, words: str) -> None:
         super().__init__(words, 0, _another_thing)
         self.source = source_of(pattern)
+        self.maybe = f"{anywhere}|{maybe_of(words)}"
         self._found = WordSet([self.source]).numbers
 
 
@@ -149,11 +151,10 @@ def _another_thing(before: str) -> bool:
     return _NOT_ONE.search(before) is not None
 
 
-_CUES = f"{_ANYWHERE}|{_WORDS}"
-_set = _Way(_ASSIGNED, _CUES)
-_said = _Way(_TOLD, _CUES)
-_named = _Way(f"{_ASSIGNED}|{_TOLD}", _CUES)
-_after = _Way(_BARE, rf"{_CUES}|secret|{_LOGINS}|identified |\s-[pu] ")
+_set = _Way(_ASSIGNED, _ANYWHERE, _WORDS)
+_said = _Way(_TOLD, _ANYWHERE, _WORDS)
+_named = _Way(f"{_ASSIGNED}|{_TOLD}", _ANYWHERE, _WORDS)
+_after = _Way(_BARE, rf"{_ANYWHERE}|identified |\s-[pu] ", rf"{_WORDS}|secret|{_LOGINS}")
 
 _ONE = r"[^\s\"'`<>,;\x{80}-\x{10ffff}]"
 _LAST = r"[^\s\"'`<>,;.:)\]\x{80}-\x{10ffff}]"  # a sentence may end behind it

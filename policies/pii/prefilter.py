@@ -21,15 +21,21 @@ import re2
 from policies.detect import Rule
 from policies.detect.syntax import parse
 from policies.detect.tree import width
-from policies.pii.entity import Detector, Reach, WordSet
+from policies.pii.engine import Search, WordSet, searching
+from policies.pii.entity import Detector, Reach, humped
 
-__all__ = ["OwnPrefilter", "Prefilter", "words_of"]
+__all__ = ["OwnPrefilter", "Prefilter", "data_of", "search_of", "words_of"]
 
 _EDGE = re.compile(r"[ \t\n\r]")
 _STEP = 80  # characters after a mark in which no further one is looked for
 _SECTION = 512
 _LONGEST = max(Reach)  # characters of a mark, where there is white space in it
 _WORTH = 0.7  # windows over more of the text than this: reading all is as cheap
+
+
+def data_of(text: str) -> bytes:
+    """One byte per character: offsets are the same, and "?" is any beyond ASCII."""
+    return text.encode("ascii", "replace")
 
 
 def _pattern(marks: Iterable[str]) -> Any:
@@ -54,7 +60,7 @@ class _Pass:
 
     def __init__(self, kind: _Kind, detectors: Sequence[Detector]) -> None:
         self.needs = _search(kind.needs, False) if kind.needs else None
-        self._search = _pattern({d.mark for d in detectors}).search
+        self._search = searching(_pattern({d.mark for d in detectors}))
         words = {maybe for d in detectors if (maybe := words_of(d))} if kind.spoken else set()
         self._words = WordSet(sorted(words)).numbers if words else None
         self._seen = max(d.rule.look_behind for d in detectors)
@@ -68,7 +74,7 @@ class _Pass:
         search, before, after = self._search, self._before, self._after
         low, high = 0, -1
         while at < end and (found := search(data, at, end)) is not None:
-            start, at = found.span()
+            start, at = found
             if start - before > high:
                 if high >= 0:
                     out.append((low, high))
@@ -83,7 +89,7 @@ class _Pass:
         if self._words is None or not out:
             return out
         seen, spoken = self._seen, self._words
-        return [(a, b) for a, b in out if spoken(text[max(a - seen, 0) : b])]
+        return [(a, b) for a, b in out if spoken(humped(text[max(a - seen, 0) : b]))]
 
 
 class Prefilter:
@@ -93,28 +99,29 @@ class Prefilter:
         kinds: dict[_Kind, list[Detector]] = {}
         for one in detectors:
             kinds.setdefault(_Kind(one.reach, one.needs, bool(words_of(one))), []).append(one)
+        self.marks = {d.mark for d in detectors}
         blocks = {d.mark for kind, some in kinds.items() for d in some if kind.reach == Reach.BLOCK}
         self._blocks = _pattern(blocks) if blocks else None
         self._passes = [_Pass(kind, some) for kind, some in sorted(kinds.items()) if kind.reach != Reach.BLOCK]
         self._any = _any([d for d in detectors if not d.needs])
         self._any_needing = _any(detectors)  # for texts that have what the others need
 
-    def windows(self, text: str) -> list[tuple[int, int]]:
-        """Start and end of the parts to read, in order, apart from each other; one for all where that is as well."""
-        # One byte per character: offsets are the same, and a mark is ASCII.
+    def windows(self, text: str, data: bytes | None = None, at: int = 0) -> list[tuple[int, int]]:
+        """Start and end of the parts to read, in order, apart from each other; one for all where that is as well. data: see
+        ``data_of``. at: there is no mark before."""
         plain = text.isascii()
-        data = text.encode() if plain else text.encode("ascii", "replace")
-        raw = [m.span() for m in self._blocks.finditer(data)] if self._blocks is not None else []
+        data = data_of(text) if data is None else data
+        raw = [m.span() for m in self._blocks.finditer(data, at)] if self._blocks is not None else []
         passes = [p for p in self._passes if p.needs is None or (not plain and p.needs.search(text) is not None)]
         any_mark = self._any_needing if any(p.needs is not None for p in passes) else self._any
-        if any_mark is not None and (found := any_mark(data)) is not None:
-            raw += self._marked(text, data, found.start(), any_mark, passes)
+        if any_mark is not None and (found := any_mark(data, at, len(data))) is not None:
+            raw += self._marked(text, data, found[0], any_mark, passes)
         if not raw:
             return []
         raw.sort()
         return _merged(text, raw)
 
-    def _marked(self, text: str, data: bytes, at: int, any_mark: Any, passes: Sequence[_Pass]) -> list[tuple[int, int]]:
+    def _marked(self, text: str, data: bytes, at: int, any_mark: Search, passes: Sequence[_Pass]) -> list[tuple[int, int]]:
         """From the first mark of any kind on: all kinds, one after the other, over some hundred characters; then on to
         the next mark."""
         raw: list[tuple[int, int]] = []
@@ -123,15 +130,20 @@ class Prefilter:
             end = _right(text, at + _SECTION, size)  # white space: what has none is on one side of it
             for one in passes:
                 raw += one.windows(text, data, at, min(end + _LONGEST, size))
-            if end >= size or (found := any_mark(data, end)) is None:
+            if end >= size or (found := any_mark(data, end, size)) is None:
                 return raw
-            at = found.start()
+            at = found[0]
 
 
-def _any(detectors: Sequence[Detector]) -> Any:
+def _any(detectors: Sequence[Detector]) -> Search | None:
     """Finds the first mark of any of them; None when they have none."""
     marks = {d.mark for d in detectors if d.reach != Reach.BLOCK}
-    return _pattern(marks).search if marks else None
+    return searching(_pattern(marks)) if marks else None
+
+
+def search_of(marks: Iterable[str]) -> Search:
+    """Looks for any of them in ``data_of`` a text."""
+    return searching(_pattern(marks))
 
 
 def words_of(one: Detector) -> str:

@@ -1,8 +1,8 @@
 """The scanner: the entities that a policy names, compiled; spans of a whole text, gates for streams.
 
 What lives here: which detectors take part, allow-lists, types and scores. What must never live here: shapes, what is
-done with a find. Both ways are one: ``spans`` reads with the same automaton as a gate, only not where the prefilter
-shows that nothing can be, and without the cap that a stream needs.
+done with a find. Both ways find the same: a gate reads each character with one automaton; ``spans``, which has all of the
+text, lets RE2 find numbers and the like, reads with an automaton only where another mark is, and has no cap (``finder.py``).
 
 Of matches that overlap the leftmost counts, of those the longest, of those the one with the highest score.
 """
@@ -21,8 +21,10 @@ from policies.contract import Gate
 from policies.detect import CAP, Hit, Rule, RuleError, RuleSet, compile_rules
 from policies.pii.catalogue import ENTITIES, detectors, resolve
 from policies.pii.entity import Detector, Reach
-from policies.pii.prefilter import OwnPrefilter, Prefilter
+from policies.pii.finder import Finder
+from policies.pii.prefilter import OwnPrefilter
 from policies.pii.reader import Reader, Span
+from policies.pii.shapes import fits
 
 __all__ = ["Allow", "CustomEntity", "Found", "Scanner", "Span", "compile_scanner", "REGIONS"]
 
@@ -97,7 +99,7 @@ class Scanner:
     labels: dict[str, str]
     allowed: _Allowed
     _all: Reader
-    _built_in: tuple[Reader, Prefilter] | None
+    _built_in: Finder | None
     _own: tuple[Reader, OwnPrefilter] | None
     worst_hold: dict[str, int] = field(init=False)
     """Entity to the characters that a gate may hold for it at most."""
@@ -129,10 +131,8 @@ class Scanner:
     def warm(self) -> None:
         """Make the states that ordinary text meets, and load what the checks need; else the first request pays."""
         self.rules.warm()
-        for some in (self._built_in, self._own):
-            if some is not None:
-                some[0].spans(_EXAMPLES, [(0, len(_EXAMPLES))])
-        self.spans(_EXAMPLES)
+        for _ in range(2):
+            self.spans(_EXAMPLES)
 
     def spans(self, text: str) -> list[Span]:
         """All finds of a whole text, in order, none in another. Linear in its length."""
@@ -142,12 +142,11 @@ class Scanner:
     def _matches(self, text: str) -> list[Span]:
         """What two automata find apart is what one finds that knows all, unless finds of theirs overlap: the first match
         of all is the first of one of them, and where it ends, both are where they would be anyway."""
-        found: list[Span] = []
-        for some in (self._built_in, self._own):
-            if some is not None:
-                reader, prefilter = some
-                more = reader.spans(text, prefilter.windows(text))
-                found = sorted(found + more) if found and more else found or more
+        found = self._built_in.spans(text) if self._built_in is not None else []
+        if self._own is not None:
+            reader, prefilter = self._own
+            more = reader.spans(text, prefilter.windows(text))
+            found = sorted(found + more) if found and more else found or more
         if self._own is not None and any(b.start < a.end for a, b in pairwise(found)):
             return self.plain(text)
         return found
@@ -208,14 +207,28 @@ def compile_scanner(
         labels,
         allowed,
         everything,
-        None if built_in is None else (built_in, Prefilter([d for _, d in chosen])),
+        None if built_in is None else _finder(built_in, chosen, allowed, cap),
         None if apart is None else (apart, OwnPrefilter([d.rule for _, d in mine])),
     )
 
 
+def _finder(every: Reader, chosen: Sequence[tuple[str, Detector]], allowed: _Allowed, cap: int) -> Finder:
+    """Of these detectors, which ``every`` knows."""
+    numbered = list(enumerate(_ordered(chosen)))
+    rest = [pair for pair in numbered if not fits(pair[1][1])]
+    shapes = [(n, d) for n, (_, d) in numbered if fits(d)]
+    if not rest:
+        return Finder(every, shapes, None)
+    return Finder(every, shapes, (_reader([pair for _, pair in rest], allowed, cap), [(n, d) for n, (_, d) in rest]))
+
+
+def _ordered(chosen: Sequence[tuple[str, Detector]]) -> list[tuple[str, Detector]]:
+    return sorted(chosen, key=lambda pair: -pair[1].score)
+
+
 def _reader(chosen: Sequence[tuple[str, Detector]], allowed: _Allowed, cap: int) -> Reader:
     """Of detectors with the names of their entities; the surest has what several match."""
-    ordered = sorted(chosen, key=lambda pair: -pair[1].score)
+    ordered = _ordered(chosen)
     try:
         rules = compile_rules([replace(d.rule, escapes=True) for _, d in ordered], cap=cap)
     except RuleError as error:

@@ -13,7 +13,7 @@ import re
 from itertools import pairwise
 
 from policies.pii.checks import entropy
-from policies.pii.entity import Detector, Entity, Reach, detector, near
+from policies.pii.entity import Detector, Entity, Hinted, Reach, detector, near
 from policies.pii.passwords import DETECTORS as PASSWORDS
 
 __all__ = ["ENTITIES"]
@@ -109,6 +109,9 @@ def _starts_here(before: str) -> bool:
     return _ASSIGNED(before) and (not before or before[-1] in _OPENS)
 
 
+_assigned = Hinted(_ASSIGNED.maybe, _starts_here)
+
+
 def _aws_secret(value: str) -> bool:
     return entropy(value) >= 4.0 and bool(re.search(r"\d", value) and re.search("[a-z]", value) and re.search("[A-Z]", value))
 
@@ -134,7 +137,7 @@ ENTITIES = (
     *(_provider(*row) for row in _PROVIDERS),
     _other("aws_secret_key", "AWS_SECRET_KEY",
            detector("aws_secret_key.1", "[A-Za-z0-9+/]{40}", 0.9, "[A-Za-z0-9+/]{40}", Reach.TOKEN, validate=_aws_secret,
-                    context=lambda before: _AWS.search(before) is not None),
+                    context=Hinted("aws|secret|key", lambda before: _AWS.search(before) is not None)),
            "AWS secret key, after `aws`, `secret` or `key`", "40 characters, entropy"),
     _other("jwt", "JWT",
            detector("jwt.1", rf"eyJ{_ANY}{{8,}}\.{_ANY}{{8,}}(?:\.{{1,2}}{_ANY}+){{0,3}}", 0.97, "eyJ", Reach.TOKEN,
@@ -159,7 +162,7 @@ ENTITIES = (
                                                 rf"\B[/+]{_WIDE}{{{least},}}{_TAIL}"), 0.7,
                     r"(?i)secret|token|key|passw|pwd|phrase|credential|bearer|authorization|ssel|geheim|cl\?|jeton|clave|chiave|"
                     r"sleutel|"
-                    r"klucz|chave|\?\?", Reach.BEFORE, validate=_random, context=_starts_here, whole_word=False)
+                    r"klucz|chave|\?\?", Reach.BEFORE, validate=_random, context=_assigned, whole_word=False)
                  for n, least in enumerate((14, 22), 1)),
            "Random-looking value after `secret`, `token`, `key`, `Bearer`; opt-in", "figures among letters, entropy",
            group=_OPT_IN),

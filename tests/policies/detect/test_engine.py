@@ -171,6 +171,15 @@ def test_context_is_the_text_before_also_when_it_has_left() -> None:
     assert [h.value for h in hits] == ["1234"]
 
 
+def test_a_word_that_the_look_behind_cuts_is_not_seen_as_another() -> None:
+    seen: list[str] = []
+    rule = Rule("pin", [r"\b\d{4}\b"], context=lambda before: seen.append(before) or False, look_behind=8, value=True)
+    rules = compile_rules([rule])
+    for text in ("your pin 1234", "my our pin 1234", "pin is: 1234"):
+        rules.whole(text)
+    assert seen == [" pin ", "our pin ", "pin is: "]
+
+
 def test_a_candidate_without_a_greatest_length_is_judged_once() -> None:
     asked: list[str] = []
 

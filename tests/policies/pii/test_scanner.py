@@ -127,7 +127,7 @@ def test_the_prefilter_hides_nothing(text: str) -> None:
 
 def test_the_prefilter_skips_prose() -> None:
     assert ALL._built_in is not None
-    windows = ALL._built_in[1].windows
+    windows = ALL._built_in.prefilter.windows
     text = "Nothing to see in this sentence of plain prose. " * 200
     long = text + "mail jane@example.com now " + text
     assert windows(text) == []
