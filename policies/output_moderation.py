@@ -55,7 +55,7 @@ class ModerationRule(PolicyOptions):
     placeholder: str | None = None
     """What ``redact`` puts in the place of a match; default: the policy's."""
     ignore_case: bool = False
-    """Upper and lower case are the same, in all scripts."""
+    """Upper and lower case are the same, in all scripts, letter by letter: ``ß`` is ``ẞ``, not ``SS``."""
     whole_word: bool = False
     """Only where no letter, digit or ``_`` stands right before or after."""
     channels: list[str] = Field(default=[], examples=[["content", "arguments"]])

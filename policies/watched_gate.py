@@ -24,15 +24,17 @@ def place(channel: Channel) -> str:
 def guarding(applied: Applied) -> Callable[[Exchange, Channel], Gate | None]:
     """Wrap ``guard``: it may raise Cut; the gate it returns raises nothing but Cut."""
     run, match, clock = applied.policy.guard, applied.matcher("guard"), applied.hooks.clock
-    wrap = _ShadowGate if applied.shadow else _EnforcingGate
-    wrap_judged = _ShadowJudge if applied.shadow else _EnforcingJudge
+    shadow = applied.shadow
+    wrap = _ShadowGate if shadow else _EnforcingGate
+    wrap_judged = _ShadowJudge if shadow else _EnforcingJudge
 
     def call(x: Exchange, channel: Channel) -> Gate | None:
         if match is not None and not match(x):
             return None
         began, seen = clock(), x
         try:
-            seen, _ = applied.fork(x, ())
+            if shadow:
+                seen = x.fork()
             gate = run(seen, channel)
         except Exception as error:
             if _stops(applied, x, seen, channel, error, clock() - began):
@@ -41,7 +43,8 @@ def guarding(applied: Applied) -> Callable[[Exchange, Channel], Gate | None]:
         if gate is None:
             applied.passed(x, seen, "guard", clock() - began)
             return None
-        applied.collect(x, seen)
+        if shadow:
+            applied.collect(x, seen)
         return (wrap_judged if gate.judges else wrap)(applied, x, seen, channel, gate, clock() - began)
 
     return call
@@ -64,22 +67,25 @@ def _stops(applied: Applied, x: Exchange, seen: Exchange, channel: Channel, erro
 class _WatchedGate(Gate):
     """Drives a policy's gate, checks that its offsets make sense, and reports one verdict when it ends."""
 
+    # of a gate that has not changed, cut or told anything yet, as nearly all
+    _over: Cut | None = None
+    _changed = False
+    _told = False
+    _finding: Finding | None = None
+
     def __init__(
         self, applied: Applied, x: Exchange, seen: Exchange, channel: Channel, gate: Gate, spent: float
     ) -> None:
-        super().__init__()
+        self.edits = []
         self._gate: Gate | None = gate  # None once it has failed, in a way that lets what follows pass
-        self._over: Cut | None = None
         self._applied = applied
+        self._clock = applied.hooks.clock
         self._x = x
         self._seen = seen
         self._channel = channel
         self._spent = spent
         self._pushed = 0
         self._clear = 0
-        self._changed = False
-        self._told = False
-        self._finding: Finding | None = None
 
     def lead(self, text: str) -> None:
         gate = self._gate
@@ -100,7 +106,7 @@ class _WatchedGate(Gate):
         return self._step(None)
 
     def _step(self, text: str | None) -> int:
-        gate, clock = self._gate, self._applied.hooks.clock
+        gate, clock = self._gate, self._clock
         if self._over is not None:  # a driver that goes on after a cut gets nothing through
             raise Cut(self._over.reason, self._over.message)
         if gate is None:
@@ -112,14 +118,7 @@ class _WatchedGate(Gate):
             if not least <= clear <= self._pushed:
                 raise ValueError("a gate's offset went backwards, or past its end")
         except Exception as error:
-            self._gate = None
-            seconds = self._spent + clock() - began
-            if _stops(self._applied, self._x, self._seen, self._channel, error, seconds):
-                self._over = as_cut(error).with_traceback(None)
-                if isinstance(error, Cut) and gate.edits:  # of the text that leaves before the cut
-                    self._edited(gate)
-                raise Cut(self._over.reason, self._over.message, self._over.at) from None
-            return self._pushed
+            return self._broke(gate, error, self._spent + clock() - began)
         self._clear = clear
         if gate.edits:
             self._changed = True
@@ -133,6 +132,16 @@ class _WatchedGate(Gate):
             verdict = change if self._changed else "pass"
             self._applied.hooks.verdict(self._applied.name, "guard", verdict, self._spent)
         return clear
+
+    def _broke(self, gate: Gate, error: Exception, seconds: float) -> int:
+        """What a gate raised ends the reply (Cut), or all that follows passes."""
+        self._gate = None
+        if not _stops(self._applied, self._x, self._seen, self._channel, error, seconds):
+            return self._pushed
+        self._over = as_cut(error).with_traceback(None)
+        if isinstance(error, Cut) and gate.edits:  # of the text that leaves before the cut
+            self._edited(gate)
+        raise Cut(self._over.reason, self._over.message, self._over.at) from None
 
     def _edited(self, gate: Gate) -> None:
         """The gate has new edits."""
@@ -149,6 +158,26 @@ class _EnforcingGate(_WatchedGate):
     ) -> None:
         super().__init__(applied, x, seen, channel, gate, spent)
         self.reach = gate.reach
+
+    def push(self, text: str) -> int:
+        """As ``_step``, for text that is nothing but fine, as nearly all is."""
+        gate, clock = self._gate, self._clock
+        self._pushed += len(text)
+        if gate is None or gate.judges:
+            return self._step(text)
+        began = clock()
+        try:
+            clear = gate.push(text)
+            if not self._clear <= clear <= self._pushed:
+                raise ValueError("a gate's offset went backwards, or past its end")
+        except Exception as error:
+            return self._broke(gate, error, self._spent + clock() - began)
+        self._clear = clear
+        if gate.edits:
+            self._changed = True
+            self._edited(gate)
+        self._spent += clock() - began
+        return clear
 
     def _edited(self, gate: Gate) -> None:
         self.edits += gate.edits

@@ -91,7 +91,12 @@ class Line:
             raise
         if gate.edits:
             self._take(gate)
-        self._clear(upto)
+        upto += self._base  # as _clear
+        if upto > self.pushed:
+            raise ValueError("a gate decided text that it has not seen")
+        self._decided = upto
+        if upto > self.cleared:
+            self.cleared = upto
 
     def close(self) -> None:
         """The channel ends. A gate that waits for a verdict may leave text undecided: ask again later."""
@@ -265,10 +270,24 @@ class Book:
     def done(self, line: Line) -> None:
         """A line has ended and waits for nothing."""
         self._live.pop(id(line), None)
+        if line.owner.speaking is line:  # they would refer to each other for as long as nobody looks for such circles
+            line.owner.speaking = None
+
+    @property
+    def open_lines(self) -> bool:
+        """Some line has not ended."""
+        return bool(self._live)
 
     def live(self) -> list[Line]:
         """The lines that have not ended."""
         return list(self._live.values())
+
+    def waiting(self) -> int:
+        """Characters that wait for a decision."""
+        waiting = 0
+        for line in self._live.values():
+            waiting += line.pushed - line.cleared
+        return waiting
 
     def held(self) -> tuple[int, int]:
         """Characters that wait for a decision: (in tool arguments, elsewhere)."""

@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from policies.contract import Cut, Usage
-from proxy.bounds import Bounded
+from policies.contract import LENGTH, Cut, Usage
 from proxy.channels import Guard, Line
 from proxy.dialects.contract import ALL, Dialect, Unreadable
-from proxy.sse import MAX_EVENT, Oversize, parse
-from proxy.templates import Template, Templates
-from proxy.waiting import Entry, Span
+from proxy.events import LARGE, Events
+from proxy.sse import MAX_EVENT
+from proxy.waiting import Entry
 from proxy.watched import WatchedStream, watch_whole
 from proxy.whole import OVERFLOW, UNREADABLE, gate_whole
 
 __all__ = ["OVERFLOW", "UNREADABLE", "GatedStream", "WatchedStream", "gate_whole", "watch_whole"]
 
-_LARGE = 4096  # bytes; a larger event is read in full, and its text judged in steps
+# What is judged without letting others have their turn: bytes of an event, and characters of text before the last event.
+_SHORT, _ROOM = 1024, 256
 
 
-class GatedStream(Bounded):
+class GatedStream(Events):
     """One reply stream on its way through the gates.
 
     guard: the gates of a channel, asked once per channel (again when a channel goes on after its end). include_usage:
@@ -61,22 +61,15 @@ class GatedStream(Bounded):
             raise ValueError(f"the dialect {dialect.name} has no streams")
         super().__init__(
             dialect, codec, guard, closes_on_switch=interleave == "close", max_event=max_event, max_held=max_held,
-            max_arguments=max_arguments, releases=on_overflow == "release", after=after,
+            max_arguments=max_arguments, releases=on_overflow == "release", after=after, hide_usage=hide_usage,
         )  # fmt: skip
         if annotate:
             codec.reasons = self.cuts
-        self.finished = False
-        """The backend said that the reply is complete."""
-        self.failed = False
-        """The backend reported a failure inside the stream."""
-        self.has_ids = False
-        """The backend sends event ids: no comments of our own then."""
         self._include_usage = include_usage
-        self._hide_usage = hide_usage
         self._wanted = choices
         self._ended = False
-        self._templates = Templates(codec, self._book.line, learns=after < 0)  # else numbers are looked at
-        self._known = self._templates.known
+        self._rest: list[bytes] = []
+        self._rest_large = False
 
     # -- what the relay calls ----------------------------------------------------------------------------------
 
@@ -91,6 +84,11 @@ class GatedStream(Bounded):
         return self._codec.events
 
     @property
+    def resting(self) -> bool:
+        """Between two events, none of which waits to be judged: ``end`` is short."""
+        return self._splitter.idle and not self._backlog
+
+    @property
     def changed(self) -> bool:
         """Something was rewritten or cut."""
         return self._queue.changed or bool(self.cuts) or self.cut is not None
@@ -101,30 +99,48 @@ class GatedStream(Bounded):
         return self._book.scanned
 
     def feed(self, data: bytes) -> bytes:
-        """Bytes from the backend in, bytes for the client out."""
+        """Bytes from the backend in, bytes for the client out: ``data`` itself when that is all, and nothing waits."""
+        out = self.begin(data)
+        return b"".join([out, *self.go_on()]) if self._rest or self._rest_large else out
+
+    def begin(self, data: bytes) -> bytes:
+        """As ``feed``, but for what would take long: while there is more (``left``), take the steps of ``go_on``."""
         if self.cut is not None:
             return b""
-        if not self._entries and self._splitter.idle:
+        if self._splitter.idle and not self._backlog and len(data) <= _SHORT:
             for template in self._known:
                 text = template.read(data)
                 if text:
                     if template.owner.speaking is not template.line or template.line.closed:
                         break
+                    if self._again(template, text):
+                        return data
                     out: list[bytes] = []
-                    self._again(data, template, text, out)
+                    self._wait(data, template, text, out)
                     return out[0] if len(out) == 1 else b"".join(out)
-        return self._feed(data)
+        return self._begin(data)
+
+    @property
+    def left(self) -> bool:
+        """``begin`` has left something to do."""
+        return bool(self._rest) or self._rest_large
+
+    def go_on(self) -> Iterator[bytes]:
+        """What ``begin`` has left, in small steps, between which others may have their turn. What each returns may leave; all
+        of them have to be taken, and nothing else may be called meanwhile."""
+        rest, self._rest = self._rest, []
+        large, self._rest_large = self._rest_large, False
+        yield from self._stepping(rest)
+        if large:
+            out: list[bytes] = []
+            self._overflow(out)
+            yield b"".join(out)
 
     def feeding(self, data: bytes) -> Iterator[bytes]:
-        """As ``feed``, in small steps, between which others may have their turn. What each returns may leave; all of them
-        have to be taken, and nothing else may be called meanwhile."""
+        """As ``feed``, all of it in steps."""
         if self.cut is None:
-            raws, large = self._split(data)
-            yield from self._stepping(raws)
-            if large:
-                out: list[bytes] = []
-                self._overflow(out)
-                yield b"".join(out)
+            self._rest, self._rest_large = self._split(data)
+            yield from self.go_on()
 
     def poll(self) -> bytes:
         """Ask the gates that hold text again: a verdict may have come. Returns what may leave now."""
@@ -149,6 +165,8 @@ class GatedStream(Bounded):
     def end(self) -> bytes:
         """The backend's body ended well: decide and send the rest. While gates wait for a verdict (``queued``), ``poll``
         sends what is left."""
+        if self.finished and self.resting and not (self._entries or self.cuts or self._book.open_lines):
+            return b""  # it ended by itself, as nearly all do
         return b"".join(self.ending())
 
     def ending(self) -> Iterator[bytes]:
@@ -177,9 +195,21 @@ class GatedStream(Bounded):
 
     # -- events ------------------------------------------------------------------------------------------------
 
-    def _feed(self, data: bytes) -> bytes:
+    def _begin(self, data: bytes) -> bytes:
         raws, large = self._split(data)
-        out = list(self._stepping(raws))
+        out: list[bytes] = []
+        self._room = _ROOM
+        for n, raw in enumerate(raws):
+            if self.cut is not None:
+                return b"".join(out)
+            if self._room < 0 or len(raw) > _SHORT:
+                self._rest, self._rest_large = raws[n:], large
+                return b"".join(out)
+            try:
+                if not self._as_before(raw, out):
+                    self._event(raw, out)
+            except Unreadable:
+                self._stop(UNREADABLE, None, out)
         if large:
             self._overflow(out)
         return out[0] if len(out) == 1 else b"".join(out)
@@ -191,95 +221,12 @@ class GatedStream(Bounded):
                 return
             out: list[bytes] = []
             try:
-                if len(raw) > _LARGE or not self._as_before(raw, out):
-                    for _ in self._event(raw, out):
-                        yield b""
+                if len(raw) > LARGE or not self._as_before(raw, out):
+                    yield from self._long_event(raw, out)
             except Unreadable:
                 if not torn:
                     self._stop(UNREADABLE, None, out)
             yield out[0] if len(out) == 1 else b"".join(out)
-
-    def _as_before(self, raw: bytes, out: list[bytes]) -> bool:
-        """Deal with an event that is like an earlier one but for its text. False when it is not. Raises Unreadable."""
-        for template in self._known:
-            text = template.read(raw)
-            if text and not template.line.muted:
-                self._like(raw, template, text, out)
-                return True
-        other = self._templates.borrow(raw, self.cuts) if type(raw) is bytes else None
-        if other is not None:
-            self._like(raw, other, other.read(raw) or "", out)
-        return other is not None
-
-    def _like(self, raw: bytes, template: Template, text: str, out: list[bytes]) -> None:
-        """An event of a template, whoever speaks and whatever waits. Raises Unreadable."""
-        if self._backlog or template.line.pending:
-            self._put_off(raw, out)
-        elif self._speak(template.line, out):
-            self._again(raw, template, text, out)
-
-    def _event(self, raw: bytes, out: list[bytes]) -> Iterator[None]:
-        """One event: queue it, give its text to the gates, let go of what is clear. Raises Unreadable."""
-        if isinstance(raw, Oversize):
-            self._overflowing(raw, out)
-            return
-        codec = self._codec
-        event = parse(raw)
-        self.has_ids |= event.has_id
-        parsed = codec.parse(event)
-        if self.judges and (self._backlog or any(self._pending(part) for part in parsed.parts)):
-            self._put_off(raw, out)
-            return
-        if self._crowded(parsed):
-            self._overflowing(raw, out)
-            return
-        codec.saw(parsed)
-        if self._hide_usage and parsed.counts_only:
-            return
-        if parsed.simple and len(raw) <= _LARGE:
-            self._templates.learn(raw, parsed)
-        entry = Entry(raw, parsed)
-        entry.open = True
-        self._queue.add(entry)
-        for part in parsed.parts:
-            if self.cut is None:
-                yield from self._give(entry, part, out)
-        if self.cut is None and parsed.copies:
-            at = 0 if codec.repeats else -1
-            parsed.copies = any(self._book.minded(i, codec.field, at) for i in parsed.choices or (0,))
-        for end in parsed.ends:
-            if self.cut is None:
-                self._close_all(end, out)
-        if self.judges and parsed.ends:
-            entry.ends = [line for line in self._book.live() if line.pending]
-        entry.open = False
-        self.finished |= parsed.terminal
-        self.failed |= parsed.error
-        self._after(out)
-
-    def _again(self, raw: bytes, template: Template, text: str, out: list[bytes]) -> None:
-        """An event like an earlier one but for its text. The hot path: about 1.5 us with a gate that only counts."""
-        line = template.line
-        start = line.pushed
-        self._codec.events += 1
-        stop: Cut | None = None
-        ahead = bool(self._entries)
-        try:
-            line.push(text)
-        except Cut as cut:
-            stop = cut
-        edits = line.edits
-        if not ahead and stop is None and line.cleared == line.pushed and (not edits or edits[-1].end <= start):
-            if template.tracked:
-                self._codec.said(line.channel, text, template.number)
-            out.append(raw)
-            return
-        entry = Entry(raw, None, template)
-        entry.spans.append(Span(line, start, start + len(text), text))
-        self._queue.add(entry)
-        if stop is not None:
-            self._cut(line, stop, out)
-        self._after(out)
 
     # -- out ---------------------------------------------------------------------------------------------------
 
@@ -301,12 +248,17 @@ class GatedStream(Bounded):
         seen = self._codec.choices
         return any(not done and i not in self.cuts for i, done in seen.items()) or len(seen) < self._wanted
 
+    def _others_wait(self) -> bool:
+        """Events of choices that were not cut have not left: their text, and how they ended."""
+        spoken = (i for e in self._entries for i in (e.parsed.choices if e.parsed else (s.line.channel.choice for s in e.spans)))
+        return any(i not in self.cuts for i in spoken)
+
     def _cut(self, line: Line, cut: Cut, out: list[bytes]) -> None:
         """A gate stopped its choice: the choice ends, and with the last one the stream."""
         index = line.channel.choice
         self.cuts[index] = cut.reason
         self._codec.length = cut.reason == LENGTH
-        if self._codec.per_choice and self._goes_on():
+        if self._codec.per_choice and (self._goes_on() or self._others_wait()):
             self._book.mute(index, line)
             self._queue.add(Entry(self._codec.cut_choice(index, cut.message)))
         else:

@@ -16,10 +16,12 @@ from proxy.connection import ClientConnection
 from proxy.faults import Fault
 from proxy.gated import GatedStream
 from proxy.headers import Fields
-from proxy.pump import AT_ONCE, Pump, SharingPump
+from proxy.pump import Pump, SharingPump
 from proxy.upstream import BackendConnection
 
 __all__ = ["GatedStreamPump"]
+
+_AT_ONCE = 4096  # bytes of a stream that are judged as they come, where their text is short: a few events
 
 
 class GatedStreamPump(SharingPump):
@@ -45,10 +47,20 @@ class GatedStreamPump(SharingPump):
         self._replied = False  # the client has everything; verdicts of shadow mode are still to come
 
     def data(self, chunk: bytes) -> None:
-        if len(chunk) <= AT_ONCE and not self._todo:
-            self._out(self.stream.feed(chunk))
-        else:
+        if len(chunk) > _AT_ONCE or self._todo:
             self._do(self.stream.feeding(chunk))
+            return
+        stream = self.stream
+        out = stream.begin(chunk)
+        if out is chunk and not self.held_since and not stream.judges and stream.cut is None:  # as nearly always
+            if not self.sent:
+                self.x.first_byte = self.clock()
+            self.sent += len(chunk)
+            self.conn.write(chunk)
+            return
+        self._out(out)
+        if stream.left and not self.finished:
+            self._do(stream.go_on())
 
     def _flow(self, paused: bool) -> None:
         self.up.pause(paused or self._full or self._busy)
@@ -102,12 +114,19 @@ class GatedStreamPump(SharingPump):
         self.conn.on_flow = None  # the backend's connection may be another's by now
         self._full = False
         self._over = trailers
-        self._do(self.stream.ending(), self._ended)
+        stream = self.stream
+        if self._todo or not stream.resting:
+            self._do(stream.ending(), self._ended)
+            return
+        self._out(stream.end())
+        if not self.finished:
+            self._ended()
 
     def _ended(self) -> None:
         """All that the backend has sent is judged."""
         assert self._over is not None
         if self.stream.judges and self.stream.asks:
+            self.conn.uncork()
             self._ask()
         else:
             self._complete(self._over)
@@ -119,7 +138,7 @@ class GatedStreamPump(SharingPump):
         self.account()
         if stream.cut is not None:
             self.x.fault = Kind.CUT
-        if stream.cut is None and any(not judge.settled for judge in stream.judges):
+        if stream.judges and stream.cut is None and any(not judge.settled for judge in stream.judges):
             self._replied = True
             self.x.bytes_out = self.sent
             self.conn.end(trailers)

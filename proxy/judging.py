@@ -49,7 +49,7 @@ class Judging:
     @property
     def held(self) -> int:
         """Characters that wait for a decision."""
-        return sum(self._book.held())
+        return self._book.waiting()
 
     @property
     def queued(self) -> int:

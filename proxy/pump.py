@@ -59,6 +59,10 @@ class Pump:
         self.up.attach(self)
         self.conn.flush()
 
+    def ending(self) -> None:
+        """What comes next is the last piece, and the end follows: both leave together."""
+        self.conn.cork()
+
     def data(self, chunk: bytes) -> None:
         if not self.sent:
             self.x.first_byte = self.clock()
@@ -108,6 +112,10 @@ class SharingPump(Pump):
         # What is to be done, in order: steps, and what follows the last of them.
         self._todo: deque[tuple[Iterator[bytes], Callable[[], None] | None]] = deque()
 
+    def ending(self) -> None:
+        if not self._todo:
+            self.conn.cork()
+
     def _out(self, out: bytes) -> None:
         """What some steps have given, taken together; maybe nothing."""
 
@@ -117,6 +125,7 @@ class SharingPump(Pump):
         if len(self._todo) > 1 or turns().begin(self._work) or self.finished:
             return
         self._busy = True
+        self.conn.uncork()
         if not self._left:
             self.conn.on_flow = self._flow
             self.up.pause(True)
@@ -272,6 +281,9 @@ class WholePump(Pump):
         self.kept: list[bytes] = []
         self.body = b""
         self.fault: Fault | None = None
+
+    def ending(self) -> None:
+        """Nothing: the relay writes."""
 
     def data(self, chunk: bytes) -> None:
         self.sent += len(chunk)

@@ -63,8 +63,10 @@ async def answer(work: Work, reply: Reply) -> None:
         fields.append((b"X-Headgate-Scanned", scanned(work)))
     conn.begin(reply.status, reply.reason, _respond(work, reply.status, fields), length)
     x.committed = True
-    pump.start()
+    if isinstance(pump, GatedStreamPump):
+        work.runtime.gated.add(pump)
     try:
+        pump.start()
         if not pump.finished:
             waited = work.clock()
             try:
@@ -74,6 +76,8 @@ async def answer(work: Work, reply: Reply) -> None:
             x.upstream_wait += max(0.0, pump.ended_at - waited)
     finally:
         pump.account()
+        if isinstance(pump, GatedStreamPump):
+            work.runtime.gated.discard(pump)
 
 
 def scanned(work: Work) -> bytes:

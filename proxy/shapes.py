@@ -15,11 +15,12 @@ import re
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from policies.contract import Channel
 from proxy import jsonio
 from proxy.dialects.contract import Parsed, Part, StreamCodec, Unreadable, set_path
 from proxy.sse import parse
 
-__all__ = ["SHARED", "Shape", "Shapes", "shape"]
+__all__ = ["SHARED", "Quiet", "Shape", "Shapes", "quiet", "shape"]
 
 _PROBE = "\x7fheadgate\x7f"
 _OTHER_NUMBER, _OTHER_WORD, _OTHER_SPACE = 987654321012345, " !#[]~headgate", "     "
@@ -61,29 +62,66 @@ class Shape(NamedTuple):
         return self.whole.fullmatch(raw, len(prefix), len(raw) - len(suffix))
 
 
+class Quiet(NamedTuple):
+    """The shape of an event without text: one that opens a choice or ends one, or ``[DONE]``. choices, ends, terminal: as in
+    Parsed. finishes: choice to finish reason. The others: as in Shape; ``whole`` is None where nothing varies."""
+
+    choices: tuple[int, ...]
+    ends: tuple[int | Channel, ...]
+    terminal: bool
+    finishes: tuple[tuple[int, str], ...]
+    prefix: bytes
+    suffix: bytes
+    whole: re.Pattern[bytes] | None
+
+
 class Shapes:
     """The shapes that streams have met, by the kind of their codec: the first text of a new stream need not be learnt. A
     shape is a fact about a codec alone, and holds no value of a stream (what varies is a hole)."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_quiet")
 
     def __init__(self) -> None:
         self._known: dict[type[StreamCodec], list[Shape]] = {}
+        self._quiet: dict[type[StreamCodec], list[Quiet]] = {}
 
     def find(self, raw: bytes, codec: StreamCodec) -> Shape | None:
         """The shape of an event that has one valid text; the latest come first."""
-        known = self._known.get(type(codec), ())
-        for n, one in enumerate(known):
+        found = self.read(raw, codec)
+        return None if found is None else found[0]
+
+    def read(self, raw: bytes, codec: StreamCodec) -> tuple[Shape, re.Match[bytes], str] | None:
+        """As ``find``, with what stands in the holes, and the text."""
+        for n, one in enumerate(self._known.get(type(codec), ())):
             found = one.match(raw)
-            if found is not None and jsonio.decode_text(found["text"]):
+            text = jsonio.decode_text(found["text"]) if found is not None else None
+            if found is not None and text:
                 if n:
                     self.add(one, codec)
-                return one
+                return one, found, text
         return None
 
     def add(self, shape: Shape, codec: StreamCodec) -> None:
         known = self._known.setdefault(type(codec), [])
         known[:] = [shape, *(one for one in known if one is not shape)][:_SHAPES]
+
+
+    def find_quiet(self, raw: bytes, codec: StreamCodec) -> Quiet | None:
+        """The shape of an event without text."""
+        for one in self._quiet.get(type(codec), ()):
+            _, _, _, _, prefix, suffix, whole = one
+            if not raw.endswith(suffix) or not raw.startswith(prefix):
+                continue
+            if whole is None:
+                if len(raw) == len(prefix):
+                    return one
+            elif len(raw) >= len(prefix) + len(suffix) and whole.fullmatch(raw, len(prefix), len(raw) - len(suffix)):
+                return one
+        return None
+
+    def add_quiet(self, quiet: Quiet, codec: StreamCodec) -> None:
+        known = self._quiet.setdefault(type(codec), [])
+        known[:] = [quiet, *known][:_SHAPES]
 
 
 SHARED = Shapes()
@@ -130,6 +168,32 @@ def shape(raw: bytes, parsed: Parsed, codec: StreamCodec) -> Shape | None:
     )  # fmt: skip
 
 
+def quiet(raw: bytes, parsed: Parsed, codec: StreamCodec) -> Quiet | None:
+    """The shape of an event without text, which ``codec`` has read as ``parsed``; None where more has to be minded than which
+    choices it opens or ends, or where its form cannot be told for sure."""
+    if not codec.quiet or len(raw) > _LONGEST or not _mute(parsed) or parse(raw).has_id:
+        return None
+    ends = tuple(parsed.ends)
+    doc = parsed.doc
+    if doc is None:  # nothing but `[DONE]`: a comment may hold anything, and is as quickly read
+        return Quiet(parsed.choices, ends, True, (), raw, b"", None) if parsed.terminal else None
+    holes = _holes(raw, doc, None, codec)
+    if not holes or not _proved(raw, parsed, codec, holes):
+        return None
+    if not {hole.key for hole in holes}.issuperset(key for key in codec.varying if doc.get(key) is not None):
+        return None
+    return Quiet(
+        parsed.choices, ends, parsed.terminal, _finishes(doc), raw[: holes[0].start], raw[holes[-1].end :],
+        re.compile(_pattern(raw, holes), re.DOTALL),
+    )  # fmt: skip
+
+
+def _finishes(doc: dict[str, Any]) -> tuple[tuple[int, str], ...]:
+    choices = doc.get("choices")
+    found = ((c.get("index", n), c.get("finish_reason")) for n, c in enumerate(choices if isinstance(choices, list) else ()))
+    return tuple((index, finish) for index, finish in found if isinstance(index, int) and isinstance(finish, str) and finish)
+
+
 def _pattern(raw: bytes, holes: list[_Hole]) -> bytes:
     out = b""
     at = holes[0].start if holes else 0
@@ -139,14 +203,16 @@ def _pattern(raw: bytes, holes: list[_Hole]) -> bytes:
     return out
 
 
-def _holes(raw: bytes, doc: dict[str, Any], text: str, codec: StreamCodec) -> list[_Hole] | None:
-    """Where the text and the varying values stand, in order; None where the text's place cannot be told. A value that
-    cannot be found stays fixed."""
-    token = jsonio.encode(text)
-    at = raw.find(token)
-    if at < 0 or raw.find(token, at + 1) >= 0:
-        return None
-    holes = [_Hole(at, at + len(token), "", b"(?P<text>" + _STRING[1:], jsonio.encode(_PROBE))]
+def _holes(raw: bytes, doc: dict[str, Any], text: str | None, codec: StreamCodec) -> list[_Hole] | None:
+    """Where the text (if there is one) and the varying values stand, in order; None where the text's place cannot be told. A
+    value that cannot be found stays fixed."""
+    holes: list[_Hole] = []
+    if text is not None:
+        token = jsonio.encode(text)
+        at = raw.find(token)
+        if at < 0 or raw.find(token, at + 1) >= 0:
+            return None
+        holes.append(_Hole(at, at + len(token), "", b"(?P<text>" + _STRING[1:], jsonio.encode(_PROBE)))
     for key in codec.varying:
         hole = _varying(raw, key, doc.get(key))
         if hole is not None:
@@ -182,19 +248,22 @@ def _proved(raw: bytes, parsed: Parsed, codec: StreamCodec, holes: list[_Hole]) 
     for hole in holes:
         event += raw[at : hole.start] + hole.other
         at = hole.end
-    part = parsed.parts[0]
     try:
         probe = codec.parse(parse(event + raw[at:]))
         want = jsonio.decode_reply(parse(raw).data or b"")
     except (Unreadable, jsonio.JsonError):
         return False
-    set_path(want, part.path, _PROBE)
+    parts: list[Part] = []
+    for part in parsed.parts:
+        parts.append(part._replace(text=_PROBE))
+        set_path(want, part.path, _PROBE)
     for hole in holes:
         if hole.key.strip():
             want[hole.key] = _OTHER_WORD if hole.pattern is _WORD else _OTHER_NUMBER
     return (
-        _lone(probe) and probe.parts == [part._replace(text=_PROBE)] and probe.doc == want
-        and probe.choices == parsed.choices and probe.track == parsed.track
+        (_lone(probe) if parts else _mute(probe)) and probe.parts == parts and probe.doc == want
+        and probe.choices == parsed.choices and probe.ends == parsed.ends and probe.track == parsed.track
+        and probe.terminal == parsed.terminal
     )  # fmt: skip
 
 
@@ -203,3 +272,8 @@ def _lone(parsed: Parsed) -> bool:
     return parsed.simple and not (
         parsed.follows or parsed.copies or parsed.ends or parsed.terminal or parsed.error or parsed.usage is not None
     )
+
+
+def _mute(parsed: Parsed) -> bool:
+    """No text, and nothing to mind but which choices are there and which end."""
+    return not (parsed.parts or parsed.follows or parsed.copies or parsed.track or parsed.error or parsed.usage is not None)

@@ -13,7 +13,7 @@ from policies.contract import Channel
 from proxy import jsonio
 from proxy.channels import Choice, Line
 from proxy.dialects.contract import Parsed, StreamCodec
-from proxy.shapes import SHARED, Shape, shape
+from proxy.shapes import SHARED, Quiet, Shape, quiet, shape
 
 __all__ = ["Template", "Templates"]
 
@@ -30,9 +30,11 @@ class Template:
         "tracked",
     )  # fmt: skip
 
-    def __init__(self, shape: Shape, line: Line, raw: bytes | None = None) -> None:
+    def __init__(
+        self, shape: Shape, line: Line, raw: bytes | None = None, found: re.Match[bytes] | None = None
+    ) -> None:  # fmt: skip
         """raw: an event of the shape; what stands in it, and does not vary from one event to the next by what it means,
-        is taken as fixed. None: it was seen to vary."""
+        is taken as fixed. None: it was seen to vary. found: what ``shape`` finds in ``raw``, where that is known."""
         self.shape = shape
         self.line = line
         self.owner: Choice = line.owner
@@ -40,7 +42,8 @@ class Template:
         self.tracked = shape.tracked
         self._prefix, self._suffix = shape.prefix, shape.suffix
         between: re.Pattern[bytes] | None = shape.whole
-        found = shape.match(raw) if raw is not None else None
+        if found is None and raw is not None:
+            found = shape.match(raw)
         quotes = 0
         if raw is not None and found is not None:
             if shape.tail is None:
@@ -81,26 +84,47 @@ class Template:
 class Templates:
     """line: makes a channel's line when it shows up. learns: no template is ever made without. known: the latest first."""
 
-    __slots__ = ("_codec", "_line", "_tries", "known")
+    __slots__ = ("_codec", "_line", "_misses", "_tries", "known")
 
     def __init__(self, codec: StreamCodec, line: Callable[[Channel], Line], *, learns: bool) -> None:
         self.known: list[Template] = []
         self._codec = codec
         self._line = line
-        self._tries = _TRIES if learns else 0
+        self._tries = self._misses = _TRIES if learns else 0
 
-    def borrow(self, raw: bytes, without: Container[int]) -> Template | None:
-        """A template for an event that has none, from what other streams have met. The codec has then seen the event.
-        without: choices that have been cut."""
+    def borrow(self, raw: bytes, without: Container[int]) -> tuple[Template, str] | None:
+        """A template for an event that has none, from what other streams have met, and the event's text. The codec has then
+        seen the event. without: choices that have been cut."""
         codec = self._codec
         if not self._tries:
             return None
         self._tries -= 1
-        found = SHARED.find(raw, codec) if codec.ready else None
-        if found is None or found.part.channel.choice in without:
+        read = SHARED.read(raw, codec) if codec.ready else None
+        if read is None or read[0].part.channel.choice in without:
             return None
+        found, match, text = read
         codec.skipped(raw, found.choices)
-        return self._keep(found, raw)
+        template = self._keep(found, raw, match)
+        if found.numbered:
+            template.number = int(match["number"])
+        return template, text
+
+    def quiet(self, raw: bytes) -> Quiet | None:
+        """The shape of an event without text, where some stream has met it."""
+        if not self._misses:
+            return None
+        found = SHARED.find_quiet(raw, self._codec)
+        if found is None:
+            self._misses -= 1
+        return found
+
+    def learn_quiet(self, raw: bytes, parsed: Parsed) -> None:
+        """Keep the shape of an event without text that was read as ``parsed``, where that can be done for sure."""
+        if self._tries and self._codec.quiet:
+            self._tries -= 1
+            found = quiet(raw, parsed, self._codec)
+            if found is not None and SHARED.find_quiet(raw, self._codec) is None:  # it may have been met while others waited
+                SHARED.add_quiet(found, self._codec)
 
     def learn(self, raw: bytes, parsed: Parsed) -> None:
         """Make a template of an event that was read as ``parsed``, where that can be done for sure."""
@@ -112,10 +136,10 @@ class Templates:
                 SHARED.add(found, self._codec)
             self._keep(found, raw)
 
-    def _keep(self, found: Shape, raw: bytes) -> Template:
+    def _keep(self, found: Shape, raw: bytes, match: re.Match[bytes] | None = None) -> Template:
         """The second of a shape on its line: what was taken as fixed does vary."""
         line, known = self._line(found.part.channel), self.known
         kept = [t for t in known if t.shape is not found or t.line is not line]
-        template = Template(found, line, raw if len(kept) == len(known) else None)
+        template = Template(found, line, raw, match) if len(kept) == len(known) else Template(found, line)
         known[:] = [template, *kept[: _MOST - 1]]
         return template

@@ -78,9 +78,7 @@ def _gated(work: Work, up: BackendConnection, stream: bool) -> Pump:
         max_event=settings.stream.max_event, max_held=settings.stream.max_held, on_overflow=settings.stream.on_overflow,
         annotate=wants_annotations(work), after=work.skip, hide_usage=work.hide_usage,
     )  # fmt: skip
-    pump = GatedStreamPump(conn, up, x, clock, gated, work.runtime.judging)
-    work.runtime.gated.add(pump)
-    return pump
+    return GatedStreamPump(conn, up, x, clock, gated, work.runtime.judging)
 
 
 def _choices(doc: dict[str, Any]) -> int:

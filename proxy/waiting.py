@@ -49,7 +49,7 @@ class Entry:
         for line, _, end, _, fixed in self.spans:
             if fixed is None and line.cleared < end:
                 return False
-        return not self.open and not (self.ends and any(line.pending for line in self.ends))
+        return not (self.open or self.ends) or (not self.open and not any(line.pending for line in self.ends))
 
 
 class Queue:
@@ -75,9 +75,13 @@ class Queue:
         entries = self.entries
         while entries and entries[0].clear:
             entry = entries.popleft()
-            self.size -= len(entry.raw)
-            raw, changed = _render(entry, self._codec, self._cuts, self._lines)
-            self.changed |= changed
+            raw = entry.raw
+            self.size -= len(raw)
+            if entry.template is None or entry.spans[0].line.edits:
+                raw, changed = _render(entry, self._codec, self._cuts, self._lines)
+                self.changed |= changed
+            elif entry.template.tracked:
+                _said(entry, entry.template, entry.spans[0].text, self._codec)
             if raw and not (self._after >= 0 and self._known(entry)):
                 out.append(raw)
 
@@ -146,10 +150,9 @@ def _render(entry: Entry, codec: StreamCodec, cuts: dict[int, str], lines: dict[
         template = entry.template
         if template is None:
             return entry.raw, False
-        template.read(entry.raw)  # its number
         if not touched:
             if template.tracked:
-                codec.said(template.line.channel, texts[0], template.number)
+                _said(entry, template, texts[0], codec)
             return entry.raw, False
         if not texts[0] and entry.spans[0].line.muted:
             return b"", True
@@ -193,7 +196,6 @@ def _partial(entry: Entry, codec: StreamCodec) -> bytes:
     if not any(texts):
         return b""
     if entry.template is not None:
-        entry.template.read(entry.raw)  # its number
         return _fill(entry, entry.template, texts[0], codec)
     if parsed is None:
         return b""
@@ -219,5 +221,10 @@ def _fill(entry: Entry, template: Template, text: str, codec: StreamCodec) -> by
     except jsonio.JsonError:
         raise Unreadable("a replacement that cannot be written") from None
     if template.tracked:
-        codec.said(template.line.channel, text, template.number)
+        _said(entry, template, text, codec)
     return raw
+
+
+def _said(entry: Entry, template: Template, text: str, codec: StreamCodec) -> None:
+    template.read(entry.raw)  # its number
+    codec.said(template.line.channel, text, template.number)

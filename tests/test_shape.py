@@ -24,7 +24,8 @@ HOMES = {
 
 #: Sans-io: text and state, never sockets or the loop.
 SANS_IO = (
-    "proxy/sse.py", "proxy/gated.py", "proxy/channels.py", "proxy/headers.py", "proxy/faults.py", "proxy/routes.py",
+    "proxy/sse.py", "proxy/gated.py", "proxy/events.py", "proxy/channels.py", "proxy/headers.py", "proxy/faults.py",
+    "proxy/routes.py",
     "proxy/jsonio.py", "proxy/dialects/", "policies/contract.py", "policies/exchange.py", "policies/gates.py",
     "policies/store.py", "proxy/store/shares.py", "proxy/store/scripts.py", "proxy/store/urls.py",
     "policies/gate_chain.py", "policies/chain.py", "policies/windows.py", "proxy/queueing.py",

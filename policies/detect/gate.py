@@ -141,7 +141,7 @@ class RuleGate(Gate):
         before, old = self._state, self._regs
         self._plain = before.core.waits < 0
         self._run(text)
-        if self._plain and 0 < size <= MEMO_LONGEST:
+        if self._plain and 0 < size <= MEMO_LONGEST and self._machine.met_before(text):
             regs, pos = self._regs, self._pos
             first = pos - size
             groups = [r - pos if r.__class__ is int and r >= first else old.index(r) for r in regs]

@@ -24,6 +24,7 @@ MOST_ENTRIES = 150_000  # entries of all rows, some 100 bytes each; more are thr
 # Whole chunks remembered, some 270 bytes each. The words of a language come back; numbers and ids do not, and would fill
 # any memory: when they were bounded with the rows alone a proxy grew by 2 kB per request over 100,000 requests.
 MOST_MEMOS = 16_384
+_DOOR = 65_536  # bytes; two chunks that share a byte and its value are taken for one, which costs a memo
 _UNDO = 1024  # moves
 
 
@@ -123,6 +124,7 @@ class Machine:
         self.epoch = 0
         self.entries = 0
         self.memos = 0
+        self._met = bytearray(_DOOR)
         self.made = 0  # moves worked out, for tests that count work
 
     def begin(self) -> State:
@@ -162,6 +164,16 @@ class Machine:
         for core in self._old[-2 * _UNDO :]:
             core.undo()
         del self._old[-2 * _UNDO :]
+
+    def met_before(self, text: str) -> bool:
+        """A chunk has probably been seen before; only then it is worth remembering. Of what never comes back (numbers, ids) one
+        byte is kept, and not 270 (the doorkeeper of TinyLFU, arXiv 1512.00727)."""
+        mark = hash(text)
+        place, tag = mark % _DOOR, (mark >> 24) & 0xFF
+        if self._met[place] == tag:
+            return True
+        self._met[place] = tag
+        return False
 
     def remembered(self) -> None:
         """A chunk was remembered; when there are too many, all of them go, and the states stay."""

@@ -162,7 +162,7 @@ _EXAMPLES = (
     "card 4111 1111 1111 1111, 4111111111111111, IBAN DE89 3704 0044 0532 0130 00, DE89370400440532013000, ip 10.1.2.3, "
     "on 2024-04-23T10:15:30.123456 and 25.06.1942 for $1,234.56, 123.456.789-09, NHS 943 476 5919, aadhaar 2341 2341 2346\n"
 )
-REGIONS = ("US", "CA", "GB", "DE", "FR", "IT", "ES", "NL", "BR", "IN", "CN", "JP", "KR", "AU")
+REGIONS = ("US", "CA", "GB", "DE", "FR", "IT", "ES", "NL", "PL", "PT", "BR", "MX", "IN", "CN", "JP", "KR", "AU")
 """Whose national forms of telephone numbers count by default."""
 
 

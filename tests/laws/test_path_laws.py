@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from policies.contract import Cut
 from proxy import shapes
 from proxy.dialects import DIALECTS
-from proxy.gated import GatedStream
+from proxy.gated import GatedStream, WatchedStream
 from tests.kits.dialect_kit import DONE, STREAMS, Kit, chunk, delta, event
 from tests.kits.gate_kit import Cutter, HoldAll, PassAll, Redactor
 from tests.laws.test_stream_laws import CUTS, TEXTS, events_of, split_bytes
@@ -115,3 +115,28 @@ def test_a_cut_at_the_end_of_a_choice_keeps_its_finish_back(more: dict[str, Any]
     out = b"".join(same("chat", late, rows, **more))
     first = out.split(b"\n\n")
     assert b'"content_filter"' in out and sum(b'"stop"' in one for one in first) == (1 if more else 0)
+
+
+def test_an_event_with_an_id_is_read_in_full() -> None:
+    """After it, comments of our own would not be harmless: that must not be missed."""
+    for row in (b"id: 7\n" + DONE, b"id: 7\n" + say("x", "", 0, "stop"), b"id: 7\n" + role("x")):
+        for _ in range(3):
+            stream = GatedStream(DIALECTS["chat"], GUARDS["redact"])
+            assert stream.feed(row) == row and stream.has_ids
+
+
+@pytest.mark.parametrize("kit", STREAMS, ids=str)
+def test_who_only_reads_along_learns_the_same(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [*events_of(kit, "some words", [3, 5]), *([say("x", "", 1, "length"), DONE] if kit.dialect == "chat" else [])]
+    told = []
+    for fresh in (True, False, False):
+        if fresh:
+            monkeypatch.setattr(shapes.SHARED, "_quiet", {})
+        for data in (rows, [b"".join(rows)]):
+            watch = WatchedStream(DIALECTS[kit.dialect])
+            for row in data:
+                watch.feed(row)
+            codec = watch._codec
+            assert codec is not None
+            told.append((watch.finishes, watch.finished, watch.errors, watch.usage, codec.choices))
+    assert all(one == told[0] for one in told)

@@ -117,7 +117,7 @@ def test_every_channel_of_every_dialect(kit: Any) -> None:
     """Held, judged, replaced by a rule on the way, and ended well; the repetitions of a text wait with it."""
     judge = FakeJudge("never said")
     stream = judged(judge, lambda: Redactor(["secret"]), dialect=DIALECTS[kit.dialect])
-    out = stream.feed(b"".join(kit.stream(["a secret"] if kit.field == "name" else ["a sec", "ret"])))
+    out = stream.feed(b"".join(kit.stream(["a secret"] if kit.joined else ["a sec", "ret"])))
     assert b"[X]" not in out
     out += finish(stream)
     assert stream.cut is None and b"secret" not in out and b"[X]" in out
