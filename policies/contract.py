@@ -172,7 +172,7 @@ class Deps(NamedTuple):
     clock: Callable[[], float] = float
     store: Callable[[str], Awaitable[Store]] = _no_store
     wall: Callable[[], float] = float
-    spent: Callable[[str, str, str, float], None] = lambda policy, tenant, currency, money: None  # noqa: E731
+    spent: Callable[[str, str, str, float], None] = lambda policy, tenant, currency, money: None
 
 
 class PolicyOptions(BaseModel):

@@ -30,7 +30,7 @@ _PARAM = re.compile(rb"[ \t]*;[ \t]*(%b)=(%b|%b)" % (_TOKEN, _TOKEN, _QUOTED))
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")  # RFC 2046 5.1.1
 _FIELD = re.compile(rb"(%b):[ \t]*([^\x00\r\n]*)" % _TOKEN)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,4})?")
-_ESCAPED = re.compile('["\\\\\x00-\x1f\x7f]')
+_ESCAPED = re.compile('[";\\\\\x00-\x1f\x7f]')
 _UTF8 = (b"utf-8", b"utf8", b"us-ascii")
 
 
@@ -264,7 +264,7 @@ def _text(value: Any) -> str:
 
 
 def _quoted(text: str) -> bytes:
-    """A name or file name, escaped as browsers do (HTML, "multipart form data")."""
+    """A name or file name, escaped as browsers do (HTML, "multipart form data"), and where servers could cut it."""
     try:
         return b'"%b"' % _ESCAPED.sub(lambda sign: f"%{ord(sign[0]):02X}", text).encode()
     except UnicodeEncodeError:

@@ -90,7 +90,7 @@ def _in_store(policy: str, env: Mapping[str, str], err: TextIO, act: Callable[[S
         print(error, file=err)
         return INVALID
     if settings.store_settings.url == "memory":
-        print(f"headgate keys: the store of {policy} is memory, which dies with its process: write `store: redis://...`", file=err)
+        print(f"headgate keys: the store of {policy} is memory, which dies with its process: write `store: redis://..`", file=err)
         return INVALID
 
     async def run() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from policies.contract import Channel
 from proxy import jsonio
-from proxy.dialects.contract import Part, Path, Unreadable
+from proxy.dialects.contract import Part, Path, Unreadable, place
 from proxy.dialects.leaves import SKIP, loose, strings
 
 __all__ = ["BASE", "choice_parts", "top_parts"]
@@ -79,8 +79,7 @@ def _calls(parts: list[Part], calls: Any, index: int, path: Path) -> None:
     for n, call in enumerate(calls):
         if not isinstance(call, dict):
             raise Unreadable("a tool call that is not an object")
-        tool = call.get("index")
-        tool = tool if type(tool) is int and tool >= 0 else n
+        tool = place(call.get("index"), n)
         for kind, value in call.items():
             if kind in SKIP or value is None:
                 continue

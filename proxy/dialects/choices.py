@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from policies.contract import Channel
 from proxy import jsonio
 from proxy.dialects.choice_text import BASE, choice_parts, top_parts
-from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event
+from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event, place
 from proxy.dialects.leaves import respelt, spelt
 from proxy.dialects.usage import openai_usage
 from proxy.sse import Event, parse
@@ -194,7 +194,8 @@ def whole_parts(doc: Any) -> list[Part]:
         if isinstance(logprobs, dict):
             at = ("choices", n, "logprobs")
             channel = Channel(index, "text" if "text" in choice else "content")
-            texts = respelt(_rows(logprobs), "".join(p.text for p in parts[first:]))
+            rows = _rows(logprobs)
+            texts = respelt(logprobs if rows is None else rows, "".join(p.text for p in parts[first:]))
             parts += [Part(channel, text, at, "whole") for text in texts]
     top_parts(parts, doc)
     return parts
@@ -231,8 +232,7 @@ def choices_of(doc: Any) -> list[dict[str, Any]]:
 
 def choice_index(choice: dict[str, Any], n: int) -> int:
     """The index a choice gives itself, or its place."""
-    index = choice.get("index")
-    return index if type(index) is int and index >= 0 else n
+    return place(choice.get("index"), n)
 
 
 def scrub_choice(choice: dict[str, Any]) -> None:

@@ -259,6 +259,13 @@ def json_event(doc: Any, event: str | None = None) -> bytes:
     return head + b"data: " + jsonio.encode(doc) + b"\n\n"
 
 
+def place(value: Any, default: int) -> int:
+    """An index as clients understand it: 1.0 is the same number as 1. ``default`` for what is no index."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value >= 0 else default
+
+
 ANY: Any = object()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from policies.contract import Channel
 from proxy import jsonio
-from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event
+from proxy.dialects.contract import ALL, Parsed, Part, Path, StreamCodec, Unreadable, json_event, place
 from proxy.dialects.leaves import SKIP, loose, strings
 from proxy.dialects.usage import openai_usage
 from proxy.sse import Event
@@ -218,5 +218,4 @@ def refusal(message: str | None) -> dict[str, Any]:
 
 
 def _index(doc: dict[str, Any]) -> int:
-    index = doc.get("index")
-    return index if type(index) is int and index >= 0 else 0
+    return place(doc.get("index"), 0)

@@ -21,6 +21,7 @@ from proxy.dialects.contract import (
     Unreadable,
     get_path,
     json_event,
+    place,
     set_path,
 )
 from proxy.dialects.items import RESPONSE, drop_copies, item_parts, part_parts, response_parts
@@ -172,6 +173,7 @@ class ResponsesCodec(StreamCodec):
 
     def saw(self, parsed: Parsed) -> None:
         super().saw(parsed)
+        self.events += any(part.mode == "text" for part in parsed.parts)
         response = get_path(parsed.doc, ("response",))
         if isinstance(response, dict) and not parsed.terminal:
             # what an ending of ours repeats: nothing of the reply, nothing that nobody knows
@@ -301,5 +303,4 @@ def _part_channel(doc: dict[str, Any], index: int) -> Channel:
 
 
 def _number(doc: dict[str, Any], key: str, default: int = 0) -> int:
-    value = doc.get(key)
-    return value if type(value) is int and value >= 0 else default
+    return place(doc.get(key), default)
