@@ -90,8 +90,8 @@ async def read(work: Work) -> bytes | None:
     work.doc = doc
     x.bytes_in = len(raw)
     x.model_asked, x.stream = work.route.dialect.peek(doc)
-    x.tokens_asked, x.times = asked.tokens(doc), asked.completions(doc)
-    if plan.meters:
+    if plan.admit_late:  # who else has no use for it
+        x.tokens_asked, x.times = asked.tokens(doc), asked.completions(doc)
         x.text_in = len(raw) if form is None and len(raw) <= _SMALL else _text_size(work, doc, len(raw))
     for admit in plan.admit_late:
         await admit(x)
