@@ -93,6 +93,9 @@ class ClientConnection(ReplyWriter):
         self.server.unread.discard(self)
         current, self.current = self.current, None
         self._queue.clear()
+        # The parser holds us by nine bound methods. Left to the collector, a connection that has lived for long would stay for
+        # good: full collections are rare by design.
+        self._parser = None
         if self.tunnel is not None:
             self.tunnel(b"")
             return

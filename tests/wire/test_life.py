@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.connection import ClientConnection
 from tests.kits.backend import Call, backend, hello
 from tests.kits.client import Broken, Client, connect, fetch, request
 from tests.kits.gate import Gate, gate
@@ -283,3 +285,19 @@ async def test_a_changed_file_of_phrases_is_a_changed_policy(tmp_path: Path) -> 
         phrases.write_text("nightjar\n")
         assert await g.app.reload() and g.app.runtime is not before
         assert b"bluebird and [REDACTED]" in (await fetch(g.port, asking)).body
+
+
+async def test_a_connection_that_is_gone_leaves_nothing_for_the_collector() -> None:
+    """One that has lived for long would else stay in memory: full collections are rare by design."""
+    async with backend(hello) as b, gate(b.url) as g:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                assert (await fetch(g.port, request())).status == 200
+            await until(lambda: not g.app.server.connections)
+            await asyncio.sleep(0)
+            left = sum(type(o) is ClientConnection for o in gc.get_objects())
+            assert left <= 1, "all but what a task of the last one may still hold"
+        finally:
+            gc.enable()
