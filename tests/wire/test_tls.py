@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import openai
 import pytest
 from cryptography import x509
@@ -59,7 +59,7 @@ async def number_of(g: Gate, context: ssl.SSLContext) -> int:
 
 async def test_the_openai_client_streams_over_tls(authority: Authority) -> None:
     async with tls(policy(authority)) as g:
-        http = httpx.AsyncClient(verify=authority.context)
+        http = httpx2.AsyncClient(verify=authority.context)
         client = openai.AsyncOpenAI(base_url=f"https://127.0.0.1:{g.port}/v1", api_key="k", http_client=http)
         said = ""
         stream = await client.chat.completions.create(
