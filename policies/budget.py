@@ -18,7 +18,7 @@ from policies.limits.ledger import Entry, Ledger
 from policies.limits.meter import GENERATES, Cost, Meter
 from policies.limits.prices import Price, Prices
 from policies.limits.spec import Limit, parse_limit
-from policies.rate_limit import By, LimitText
+from policies.limits.texts import By, LimitText
 from policies.store import Part, PartState, Store, StoreAway, Taken, undo
 
 __all__ = ["Budget", "BudgetOptions"]

@@ -10,9 +10,9 @@ import asyncio
 import itertools
 import os
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
 from policies.contract import Channel, Exchange, Gate, Kind, Policy, PolicyOptions, Refuse, ReplyHead
 from policies.limits.counting import LEASE_TTL, Counting, Held
@@ -20,7 +20,8 @@ from policies.limits.fields import put_rate_fields, rate_fields, span
 from policies.limits.meter import Cost, Meter
 from policies.limits.overrun import Allowance
 from policies.limits.prices import Price, Prices
-from policies.limits.spec import Limit, parse_by, parse_limit
+from policies.limits.spec import Limit, parse_limit
+from policies.limits.texts import By, LimitText
 from policies.store import Lease, Part, Store, StoreAway, Taken, undo
 
 __all__ = ["RateLimit", "RateLimitOptions"]
@@ -28,21 +29,6 @@ __all__ = ["RateLimit", "RateLimitOptions"]
 _NOTHING = Cost(0.0, 0.0)
 SLOT_WAIT = 1.0
 """Seconds after which to try again for a slot: nobody knows when one will be free."""
-
-
-def _limit_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("write a limit like `100 requests/minute`")
-    parse_limit(value, ())
-    return value
-
-
-LimitText = Annotated[str, BeforeValidator(_limit_text), WithJsonSchema({"type": "string", "examples": ["100 requests/minute"]})]
-By = Annotated[
-    tuple[str, ...],
-    BeforeValidator(parse_by),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-]
 
 
 class RateLimitOptions(PolicyOptions):

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from policies.contract import Candidate, Exchange
-from proxy.callers.identify import KEY_FIELDS
 from proxy.faults import Fault
-from proxy.headers import Fields
+from proxy.headers import KEY_FIELDS, Fields
 from proxy.places import Lease, Waiting, bounds, readers, tell
 from proxy.pool import ConnectionPool
 from proxy.queueing import OTHERS, FairQueue, Full, Ticket

@@ -13,6 +13,9 @@ HOP = frozenset(
      b"transfer-encoding", b"upgrade", b"http2-settings")
 )  # fmt: skip
 
+#: Where clients put their key: OpenAI's, Anthropic's and Azure's place.
+KEY_FIELDS = frozenset((b"authorization", b"x-api-key", b"api-key"))
+
 #: Names a client may not strip by listing them in Connection: the backend would judge another request than we did.
 END_TO_END = frozenset(
     (b"authorization", b"api-key", b"x-api-key", b"content-length", b"content-type", b"content-encoding", b"host",

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from policies.contract import Exchange
 from proxy.backends import Backend
-from proxy.callers.identify import KEY_FIELDS
 from proxy.faults import Fault
-from proxy.headers import Fields, forwarded_for, lines
+from proxy.headers import KEY_FIELDS, Fields, forwarded_for, lines
 from proxy.incoming import Incoming
 from proxy.upstream import BackendConnection
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from policies import CATALOGUE
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("proxy/**/*.py"), *ROOT.glob("policies/**/*.py")])
 
@@ -73,6 +75,9 @@ def test_imports_point_one_way(path: Path) -> None:
     mine, uses = name(path), imported(path)
     if mine.startswith("policies/"):
         assert not {u for u in uses if u.split(".")[0] == "proxy"}, "a policy never reaches into the proxy"
+        known = {where.partition(":")[0] for where in CATALOGUE.values()}
+        if module(path) in known:
+            assert not uses & known - {module(path)}, "a policy never imports another: what they share has a home of its own"
     if mine in ("policies/exchange.py", "policies/gates.py", "policies/store.py"):
         assert not {u for u in uses if u.split(".")[0] in ("proxy", "policies")}
     if mine == "policies/contract.py":

@@ -22,9 +22,10 @@ from proxy.callers.jwks import JwksKeys
 from proxy.callers.keys import KeyRing, digest, usable
 from proxy.callers.settings import CallerKey, CallerKeys, Callers
 from proxy.callers.tokens import BadToken, Tokens, looks_like_one
+from proxy.headers import KEY_FIELDS
 from proxy.reload import Watcher
 
-__all__ = ["KEY_FIELDS", "CallerDeps", "Identifier"]
+__all__ = ["CallerDeps", "Identifier"]
 
 STORE = "callers"
 """Whose counters they would be, were they any: the name under which rows stand in the store."""
@@ -33,8 +34,6 @@ _REMEMBERED = 5.0
 _STALE = 300.0
 """Seconds that a key which the store has known goes on counting while the store is away."""
 _MOST_REMEMBERED = 16_384
-KEY_FIELDS = frozenset((b"authorization", b"x-api-key", b"api-key"))
-"""Where clients put their key: OpenAI's, Anthropic's and Azure's."""
 _LENGTHS = frozenset(map(len, KEY_FIELDS))
 _FETCH = 2.0  # seconds for a key set
 _FILE_MOST = 10_000_000  # bytes
